@@ -1,0 +1,48 @@
+# Two commands: `make run` and `make test`. They need Python 3.11 or later and make, and prepare the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 300
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check unit contract sim e2e lock clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## make .venv with all that `run` and `test` need
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modelgrid needs Python 3.11 or later, this is " + sys.version)'
+	@echo "setting up $(VENV) (half a minute) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## serve on http://127.0.0.1:9000 with a default that fits this machine
+	@exec $(BIN)/modelgrid serve
+
+test: setup check unit contract sim e2e ## everything, as CI does
+
+check: setup ## style, types and the map of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit contract: setup ## the fast tests
+	$(BIN)/pytest tests/$@
+
+sim: setup ## the planner against a world of faults: make sim SEEDS=10000
+	$(BIN)/pytest tests/sim --seeds $(SEEDS)
+
+e2e: setup ## the real daemon, real sockets, real engines
+	$(BIN)/pytest tests/e2e
+
+lock: ## pin the requirements anew, with hashes and without addresses
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command 'make lock' --group dev pyproject.toml --output-file requirements/dev.txt $(LOCK)
+
+clean: ## remove what setup and the tools made
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,45 @@
+"""The seam of engines: how one kind of model server is launched and spoken to. Pure: spec in, `Launch` out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a specification: the field (as the configuration names it), and what to do."""
+
+    field: str
+    message: str
+
+
+class Engine(Protocol):
+    """One kind of model server.
+
+    Every method is pure and may be called as often as wanted.
+    """
+
+    name: str  # as ``engine:`` names it
+    runtime: str  # which runtime runs its launches: "process" or "remote"
+    needs_source: bool
+    summary: str  # a line for people
+
+    def operations(self, model: ModelSpec) -> tuple[str, ...]:
+        """What it serves, of `modelgrid.spec.operations`."""
+        ...
+
+    def problems(self, model: ModelSpec) -> list[Problem]:
+        """All that is wrong with `model` for this engine; empty when nothing is."""
+        ...
+
+    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+        """What one replica needs at its peak, in bytes, from the size of its weights. Used where nobody said."""
+        ...
+
+    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+        """What to run. `weights` is the local path of the source's files (None without a source), `key` a
+        secret of this replica, which the engine is to ask of its callers where it can."""
+        ...

@@ -1,0 +1,75 @@
+"""A model: what a caller names in ``"model"``, declared once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NewType
+
+ModelName = NewType("ModelName", str)
+ReplicaId = NewType("ReplicaId", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How many replicas a model has, and when the last one goes.
+
+    ``min`` are kept always; up to ``max`` are started when a replica would carry more than ``target``
+    requests in flight; a replica that had no request for ``idle_s`` seconds is stopped, down to ``min``.
+    """
+
+    min: int = 0
+    max: int = 1
+    idle_s: float = 900.0
+    target: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model's callers may use at most."""
+
+    queue: int = 1024  # requests that wait for a replica, in each gateway worker
+    wait_s: float = 600.0  # how long one of them waits before it is told so
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model of the configuration, complete and checked.
+
+    Which fields an engine needs is the engine's to say (`Engine.problems`). Paths are absolute.
+    """
+
+    name: ModelName
+    engine: str
+    source: str | None = None  # hub id, absolute local path, or a scheme of modelgrid.weights ("package:…")
+    aliases: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int | None = None  # None: estimated from the weights
+    scaling: Scaling = Scaling()
+    limits: Limits = Limits()
+    command: tuple[str, ...] = ()  # custom: argv, with the placeholders of `Launch.argv`
+    script: str | None = None  # custom: a Python program, run in an environment of its own
+    requirements: str | None = None  # custom: path of a requirements.txt; makes that environment
+    cwd: str | None = None
+    port: int | None = None  # custom: a fixed port; None lets the runtime choose
+    health: str | None = None  # path; None: the engine's own
+    endpoint: str | None = None  # custom: the path it serves, when it serves one only
+    type: str | None = None  # text, image, audio, …: as the registry of the source says
+    url: str | None = None  # remote: the OpenAI base URL
+    key: str | None = field(default=None, repr=False)  # remote: its API key; never shown
+    served: str | None = None  # the name that the engine knows the model by, when not `name`
+    start_timeout_s: float = 600.0
+    stop_grace_s: float = 10.0
+    trust_remote_code: bool = False
+
+    @property
+    def revision(self) -> str:
+        """Changes when a running replica no longer is what the specification says: 12 hex digits."""
+        facts = dataclasses.asdict(self)
+        for name in ("aliases", "scaling", "limits", "start_timeout_s", "stop_grace_s", "memory_bytes"):
+            del facts[name]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

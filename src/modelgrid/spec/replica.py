@@ -1,0 +1,53 @@
+"""A replica: one running launch, and the legal moves of its life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from modelgrid.spec.model import ModelName, ReplicaId
+
+
+class State(StrEnum):
+    """Where a replica is in its life. A replica that is gone has no state: it is not there."""
+
+    STARTING = "starting"
+    READY = "ready"
+    ASLEEP = "asleep"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+# The one table of legal moves. STOPPING and FAILED end when the runtime's list() omits the replica:
+# only then is its memory free. What is FAILED is stopped like the rest; the model backs off, not the replica.
+MOVES: dict[State, frozenset[State]] = {
+    State.STARTING: frozenset({State.READY, State.STOPPING, State.FAILED}),
+    State.READY: frozenset({State.ASLEEP, State.DRAINING, State.FAILED}),
+    State.ASLEEP: frozenset({State.READY, State.STOPPING, State.FAILED}),
+    State.DRAINING: frozenset({State.STOPPING, State.FAILED}),
+    State.STOPPING: frozenset(),
+    State.FAILED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica as the controller knows it. Times are seconds since the epoch."""
+
+    id: ReplicaId
+    model: ModelName
+    revision: str
+    state: State
+    memory_bytes: int  # what the plan counts for it until it is gone
+    since: float  # of this state
+    created: float
+    why: str  # of this state
+    ready_at: float | None = None  # the first time it was READY
+    last_used: float = 0.0
+    in_flight: int | None = None  # requests that gateways have on it; None: unknown, never idle
+    stops: int = 0  # how often it was told to stop
+
+
+class IllegalMove(Exception):
+    """A move that `MOVES` does not have: a defect of the planner, never of the world."""

@@ -1,0 +1,76 @@
+"""What the control API shows: a read-only picture for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica. Times are seconds since the epoch; ``phases`` are seconds by phase of its start."""
+
+    id: str
+    model: str
+    state: str
+    since: float
+    why: str
+    memory_bytes: int
+    resident_bytes: int | None
+    in_flight: int | None
+    url: str | None
+    pid: int | None
+    step: str | None  # what a start is doing now: "environment: installing vllm (12 of 80)"
+    phases: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model. `state` is ready, starting, cold, failed or unavailable."""
+
+    name: str
+    engine: str
+    source: str | None
+    aliases: tuple[str, ...]
+    state: str
+    why: str
+    memory_bytes: int | None
+    waiting: int
+    in_flight: int | None
+    last_used: float
+    min: int
+    max: int
+    wish: str | None
+    retry_at: float | None
+    operations: tuple[str, ...] = ()
+    note: str | None = None  # e.g. that it is a stand-in
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole picture."""
+
+    version: str
+    now: float
+    started: float
+    config: str | None  # path; None: the embedded default
+    config_error: str | None  # what is wrong with the file as it stands, when the running state is an older one
+    memory_bytes: int
+    memory_source: str
+    memory_planned_bytes: int
+    table: int
+    workers: int  # gateway workers that are connected
+    address: str  # http://127.0.0.1:9000
+    models: tuple[ModelStatus, ...]
+    replicas: tuple[ReplicaStatus, ...]
+    problem: str | None = None  # why the controller does not act (an unreadable store)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of state, and its why."""
+
+    at: float
+    model: str
+    replica: str | None
+    what: str  # start, ready, drain, stop, gone, failed, refuse, adopt, load, unload
+    why: str

@@ -84,7 +84,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
 
     table: int
     in_flight: dict[str, int]
-    requests: dict[str, int] = {}  # noqa: RUF012  requests finished since the last Load, by model
+    requests: dict[str, int] = {}  # finished since the last Load, by model
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):

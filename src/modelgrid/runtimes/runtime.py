@@ -17,8 +17,8 @@ class StartError(Exception):
 class Runtime(Protocol):
     """Where replicas run. Everything below holds for every runtime and is what the contract tests check.
 
-    - `start` of an id that is already there, or is being started, is not a second start: two calls at once or one after the
-      other, from one process or from two, make one replica. It returns when `list` shows the replica.
+    - `start` of an id that is already there, or is being started, is not a second start: two calls at once or one
+      after the other, from one process or from two, make one replica. It returns when `list` shows the replica.
     - What was started stays in `list`, as Running or Exited, until `stop` has ended and forgotten it, also after
       the process that started it has died. Exited with ``processes > 0`` still holds memory.
     - `stop` may be called any number of times, for what runs, has exited, or never was. It asks, and returns soon;

@@ -1,0 +1,99 @@
+"""The store's fake: keeps everything in memory, for tests of what stands above it."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from modelgrid.spec import Event, ModelName, Wish
+from modelgrid.store.store import EVENTS_KEPT, KeyRecord, Saved, StoreError, check_key_name, find_key, new_key
+
+
+class MemoryStore:
+    """A store that lives as long as its object. While `broken` says why, every call raises StoreError."""
+
+    def __init__(self) -> None:
+        self.broken: str | None = None
+        self._saved = Saved()
+        self._wishes: dict[ModelName, Wish] = {}
+        self._keys: list[KeyRecord] = []
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._secret = secrets.token_bytes(32)
+        self._version = 0
+        self._lock = threading.Lock()
+
+    def saved(self) -> Saved:
+        self._check()
+        return dataclasses.replace(self._saved, failures=dict(self._saved.failures))
+
+    def save(self, saved: Saved) -> None:
+        self._check()
+        self._saved = dataclasses.replace(saved, failures=dict(saved.failures))
+
+    def wishes(self) -> dict[ModelName, Wish]:
+        self._check()
+        with self._lock:
+            return dict(self._wishes)
+
+    def set_wish(self, model: ModelName, wish: Wish | None) -> None:
+        self._check()
+        with self._lock:
+            if wish is None:
+                self._wishes.pop(model, None)
+            else:
+                self._wishes[model] = wish
+            self._version += 1
+
+    def keys(self) -> list[KeyRecord]:
+        self._check()
+        with self._lock:
+            return list(self._keys)
+
+    def create_key(self, name: str, now: float) -> tuple[KeyRecord, str]:
+        self._check()
+        with self._lock:
+            check_key_name(name, self._keys)
+            record, text = new_key(name, now)
+            self._keys.append(record)
+            self._version += 1
+            return record, text
+
+    def revoke_key(self, id_or_name: str, now: float) -> KeyRecord:
+        self._check()
+        with self._lock:
+            record = find_key(id_or_name, self._keys)
+            if record.revoked is None:
+                revoked = dataclasses.replace(record, revoked=now)
+                self._keys[self._keys.index(record)] = revoked
+                self._version += 1
+                return revoked
+            return record
+
+    def record(self, events: Iterable[Event]) -> None:
+        self._check()
+        with self._lock:
+            self._events.extend(events)
+
+    def events(self, model: str | None, limit: int) -> list[Event]:
+        self._check()
+        with self._lock:
+            wanted = [event for event in self._events if model is None or event.model == model]
+        return wanted[-limit:] if limit > 0 else []
+
+    def secret(self) -> bytes:
+        self._check()
+        return self._secret
+
+    def version(self) -> int:
+        self._check()
+        return self._version
+
+    def close(self) -> None:
+        pass
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise StoreError(f"cannot use the store: {self.broken} (it is a fake: clear `broken`)")

@@ -1,0 +1,187 @@
+"""What the store on a disk promises beyond the contract: files, other processes, and what is wrong with them."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelgrid.spec import Event, ModelName, Wish
+from modelgrid.store import KeyNameRefused, Saved, StoreError, open_store
+
+MINE = ModelName("mine")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "modelgrid.db"
+
+
+def test_everything_is_there_after_opening_again(path: Path) -> None:
+    first = open_store(path)
+    first.save(Saved(next=5, table=6))
+    first.set_wish(MINE, Wish.LOADED)
+    record, _ = first.create_key("a", 1.0)
+    first.record([Event(1.0, "mine", None, "start", "asked")])
+    secret = first.secret()
+    first.close()
+    again = open_store(path)
+    assert again.saved() == Saved(next=5, table=6)
+    assert again.wishes() == {MINE: Wish.LOADED}
+    assert again.keys() == [record]
+    assert again.events(None, 5) == [Event(1.0, "mine", None, "start", "asked")]
+    assert again.secret() == secret
+
+
+def test_nobody_else_may_read_the_file_or_its_journals(path: Path) -> None:
+    store = open_store(path)
+    store.create_key("a", 1.0)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == {"modelgrid.db": 0o600, "modelgrid.db-wal": 0o600, "modelgrid.db-shm": 0o600}
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
+    open_store(path).close()
+    path.chmod(0o644)
+    open_store(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_text_of_a_key_never_reaches_the_disk(path: Path) -> None:
+    store = open_store(path)
+    _, text = store.create_key("a", 1.0)
+    written = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert text[:7].encode() in written
+    assert text[:9].encode() not in written
+
+
+def test_a_file_that_is_no_store_is_refused_and_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"these are the notes of last summer\n" * 100)
+    before = path.read_bytes()
+    with pytest.raises(StoreError) as caught:
+        open_store(path)
+    assert str(caught.value) == (
+        f"cannot read the store at {path}: file is not a database "
+        "(move it away and start again: running engines are found and adopted)"
+    )
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_store_says_so_instead_of_answering_wrongly(path: Path) -> None:
+    store = open_store(path)
+    store.record(Event(float(n), "mine", None, "start", "x" * 500) for n in range(500))
+    store.close()
+    content = bytearray(path.read_bytes())
+    content[8192:-4096] = b"\xff" * (len(content) - 8192 - 4096)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"cannot (read|write) the store at .*: .*move it away"):
+        open_store(path).events(None, 1000)
+
+
+def test_a_record_that_makes_no_sense_is_an_error_not_a_guess(path: Path) -> None:
+    store = open_store(path)
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO replicas VALUES ('a', '{\"id\": 1}')")
+    with pytest.raises(StoreError, match="cannot read the store"):
+        store.saved()
+
+
+def test_a_folder_in_its_place_is_named(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"cannot open the store at .*modelgrid\.db: it is a folder"):
+        open_store(path)
+
+
+def test_a_path_below_a_file_is_an_error_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(StoreError, match=r"cannot open the store at .*: (Not a directory|File exists)"):
+        open_store(tmp_path / "state" / "modelgrid.db")
+
+
+def test_a_store_of_a_newer_modelgrid_is_refused_and_left_alone(path: Path) -> None:
+    open_store(path).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 999")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"a newer modelgrid wrote it \(its schema is 999.*upgrade modelgrid"):
+        open_store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_locked_store_is_an_error_for_the_call_and_usable_afterwards(path: Path) -> None:
+    store = open_store(path, busy_timeout_s=0.05)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match=r"cannot write the store at .*: database is locked .*another process"):
+        store.set_wish(MINE, Wish.LOADED)
+    assert store.wishes() == {}  # reading goes on beside a writer
+    other.execute("ROLLBACK")
+    store.set_wish(MINE, Wish.LOADED)
+    assert store.wishes() == {MINE: Wish.LOADED}
+
+
+def test_a_refused_key_leaves_no_transaction_open(path: Path) -> None:
+    store, other = open_store(path), open_store(path, busy_timeout_s=0.05)
+    store.create_key("a", 1.0)
+    with pytest.raises(KeyNameRefused):
+        store.create_key("a", 1.0)
+    other.set_wish(MINE, Wish.LOADED)
+
+
+def test_a_closed_store_is_an_error_not_a_crash(path: Path) -> None:
+    store = open_store(path)
+    store.close()
+    with pytest.raises(StoreError):
+        store.wishes()
+
+
+def test_the_version_tells_that_another_wrote(path: Path) -> None:
+    mine, theirs = open_store(path), open_store(path)
+    before = mine.version()
+    assert mine.version() == before
+    theirs.create_key("a", 1.0)
+    assert mine.version() != before
+    (key,) = mine.keys()
+    assert key.name == "a"
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from modelgrid.spec import Event
+from modelgrid.store import open_store
+store = open_store(Path(sys.argv[1]))
+for number in range(25):
+    store.create_key(f"{sys.argv[2]} {number}", float(number))
+    store.record([Event(float(number), sys.argv[2], None, "start", "")])
+print(store.secret().hex())
+"""
+
+
+def test_processes_that_make_and_write_one_store_at_once_lose_nothing(path: Path) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(path), name], stdout=subprocess.PIPE, text=True)
+        for name in ("a", "b", "c")
+    ]
+    secrets = {writer.communicate(timeout=60)[0] for writer in writers}
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    store = open_store(path)
+    assert secrets == {store.secret().hex() + "\n"}
+    assert len(store.keys()) == len(store.events(None, 1000)) == 75
+    assert [event.at for event in store.events("b", 1000)] == [float(number) for number in range(25)]
+
+
+def test_a_writer_that_is_killed_in_a_transaction_leaves_nothing_of_it(path: Path) -> None:
+    open_store(path).save(Saved(next=7))
+    half = (
+        "import sqlite3, sys, os; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "db.execute('BEGIN IMMEDIATE'); db.execute('DELETE FROM facts'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", half, str(path)], timeout=30).returncode == -9
+    assert open_store(path).saved() == Saved(next=7)

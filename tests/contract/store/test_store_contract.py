@@ -1,0 +1,228 @@
+"""What every store promises, the fake too."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from modelgrid.spec import Event, Failures, ModelName, Replica, ReplicaId, State, Wish
+from modelgrid.store import EVENTS_KEPT, KeyNameRefused, KeyRecord, MemoryStore, Saved, Store, UnknownKey, open_store
+
+QWEN = ModelName("Qwen/Qwen2.5-7B")
+MINE = ModelName("mine")
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    kinds: dict[str, Callable[[], Store]] = {
+        "sqlite": lambda: open_store(tmp_path / "modelgrid.db"),
+        "memory": MemoryStore,
+    }
+    opened = kinds[request.param]()
+    yield opened
+    opened.close()
+
+
+def replica(name: str = "mine-1", state: State = State.READY) -> Replica:
+    return Replica(
+        id=ReplicaId(name),
+        model=MINE,
+        revision="0123456789ab",
+        state=state,
+        memory_bytes=3 * 2**40 + 1,
+        since=1_700_000_000.25,
+        created=1_700_000_000.125,
+        why="naïve “quotes”, \n lines and 🙂",
+        ready_at=None,
+        last_used=0.0,
+        in_flight=None,
+        stops=2,
+    )
+
+
+def test_an_empty_store_has_nothing_and_starts_at_one(store: Store) -> None:
+    assert store.saved() == Saved(replicas=(), failures={}, next=1, table=0)
+    assert store.wishes() == {}
+    assert store.keys() == []
+    assert store.events(None, 10) == []
+
+
+def test_what_was_saved_comes_back_whole(store: Store) -> None:
+    saved = Saved(
+        replicas=(replica("z"), replica("a", State.FAILED)),
+        failures={QWEN: Failures(count=3, last=12.5, why="exited with code 1", hopeless=True), MINE: Failures()},
+        next=17,
+        table=2**40,
+    )
+    store.save(saved)
+    assert store.saved() == saved
+
+
+def test_saving_replaces_what_was_saved(store: Store) -> None:
+    store.save(Saved((replica("a"), replica("b")), {QWEN: Failures(1)}, next=3, table=5))
+    after = Saved((replica("b"),), {}, next=4, table=6)
+    store.save(after)
+    assert store.saved() == after
+
+
+def test_a_dict_that_was_saved_is_not_shared_with_the_store(store: Store) -> None:
+    failures = {MINE: Failures(1)}
+    store.save(Saved(failures=failures))
+    failures[MINE] = Failures(2)
+    store.saved().failures.clear()
+    assert store.saved().failures == {MINE: Failures(1)}
+
+
+def test_a_wish_is_kept_replaced_and_forgotten(store: Store) -> None:
+    store.set_wish(QWEN, Wish.LOADED)
+    store.set_wish(MINE, Wish.LOADED)
+    store.set_wish(MINE, Wish.UNLOADED)
+    assert store.wishes() == {QWEN: Wish.LOADED, MINE: Wish.UNLOADED}
+    store.set_wish(QWEN, None)
+    store.set_wish(QWEN, None)
+    assert store.wishes() == {MINE: Wish.UNLOADED}
+
+
+def listed(store: Store) -> list[KeyRecord]:
+    return store.keys()
+
+
+def test_a_key_is_a_random_token_of_which_only_the_hash_is_kept(store: Store) -> None:
+    record, text = store.create_key("laptop", 100.0)
+    assert re.fullmatch(r"mg-[A-Za-z0-9_-]{43}", text)
+    assert record.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert (record.name, record.shown, record.created, record.revoked) == ("laptop", text[:7], 100.0, None)
+    assert store.keys() == [record]
+    assert text not in repr(store.keys())
+    assert record.sha256 not in repr(record)
+
+
+def test_keys_differ_and_are_listed_oldest_first(store: Store) -> None:
+    made = [store.create_key(name, at) for at, name in enumerate(["c", "a", "b"])]
+    assert [key.name for key in listed(store)] == ["c", "a", "b"]
+    assert len({text for _, text in made} | {record.id for record, _ in made}) == 6
+
+
+def test_a_name_in_use_is_refused_and_the_next_step_is_told(store: Store) -> None:
+    record, _ = store.create_key("laptop", 1.0)
+    with pytest.raises(KeyNameRefused, match=r"cannot create a key named 'laptop'.*modelgrid key revoke laptop"):
+        store.create_key("laptop", 2.0)
+    assert store.keys() == [record]
+
+
+@pytest.mark.parametrize("name", ["", "  ", " a", "a ", "a\nb", "\x1b[31m", "x" * 101])
+def test_a_name_that_cannot_be_shown_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(KeyNameRefused, match="printable"):
+        store.create_key(name, 1.0)
+    assert store.keys() == []
+
+
+def test_a_revoked_name_is_free_again(store: Store) -> None:
+    first, _ = store.create_key("laptop", 1.0)
+    store.revoke_key("laptop", 2.0)
+    second, _ = store.create_key("laptop", 3.0)
+    assert [(key.id, key.revoked) for key in listed(store)] == [(first.id, 2.0), (second.id, None)]
+
+
+def test_a_key_is_revoked_by_name_or_by_id(store: Store) -> None:
+    first, _ = store.create_key("a", 1.0)
+    second, _ = store.create_key("b", 1.0)
+    assert store.revoke_key("a", 5.0).id == first.id
+    assert store.revoke_key(second.id, 6.0).id == second.id
+    assert [key.revoked for key in listed(store)] == [5.0, 6.0]
+
+
+def test_revoking_a_name_spares_the_revoked_keys_that_had_it(store: Store) -> None:
+    store.create_key("a", 1.0)
+    store.revoke_key("a", 2.0)
+    second, _ = store.create_key("a", 3.0)
+    assert store.revoke_key("a", 4.0).id == second.id
+    assert [key.revoked for key in listed(store)] == [2.0, 4.0]
+
+
+def test_revoking_twice_changes_nothing(store: Store) -> None:
+    record, _ = store.create_key("a", 1.0)
+    assert store.revoke_key("a", 2.0) == store.revoke_key("a", 9.0) == store.revoke_key(record.id, 9.0)
+    assert store.keys()[0].revoked == 2.0
+
+
+def test_revoking_an_unknown_key_says_so(store: Store) -> None:
+    with pytest.raises(UnknownKey, match="cannot revoke key 'nobody': there is no such key"):
+        store.revoke_key("nobody", 1.0)
+
+
+def event(number: int, model: str = "mine") -> Event:
+    return Event(at=float(number), model=model, replica=None if number % 2 else "r-1", what="start", why=f"n {number}")
+
+
+def test_events_come_back_in_order_the_newest_of_one_model(store: Store) -> None:
+    store.record([event(1), event(2, "other")])
+    store.record([])
+    store.record([event(3), event(4)])
+    assert store.events(None, 10) == [event(1), event(2, "other"), event(3), event(4)]
+    assert store.events("mine", 2) == [event(3), event(4)]
+    assert store.events("other", 10) == [event(2, "other")]
+    assert store.events("nobody", 10) == []
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_events_is_no_events(store: Store, limit: int) -> None:
+    store.record([event(1)])
+    assert store.events(None, limit) == []
+
+
+def test_events_are_bounded(store: Store) -> None:
+    store.record(event(number) for number in range(EVENTS_KEPT + 7))
+    store.record([event(99_999)])
+    kept = store.events(None, 2 * EVENTS_KEPT)
+    assert len(kept) == EVENTS_KEPT
+    assert (kept[0], kept[-1]) == (event(8), event(99_999))
+
+
+def test_the_secret_is_made_once(store: Store) -> None:
+    assert len(store.secret()) == 32
+    assert store.secret() == store.secret()
+
+
+def test_the_version_tells_of_wishes_and_keys_but_not_of_the_controllers_own_notes(store: Store) -> None:
+    seen = [store.version()]
+
+    def moved() -> bool:
+        seen.append(store.version())
+        return seen[-1] != seen[-2]
+
+    assert not moved()
+    store.set_wish(MINE, Wish.LOADED)
+    assert moved()
+    store.create_key("a", 1.0)
+    assert moved()
+    store.revoke_key("a", 1.0)
+    assert moved()
+    store.save(Saved(next=2))
+    store.record([event(1)])
+    store.events(None, 1)
+    assert not moved()
+    assert len(set(seen)) == 4  # never an earlier number again
+
+
+def test_threads_may_share_a_store(store: Store) -> None:
+    def work(number: int) -> None:
+        store.create_key(f"key {number}", 1.0)
+        store.record([event(number)])
+        store.set_wish(ModelName(f"model {number}"), Wish.LOADED)
+        store.save(Saved(next=number + 1))
+        store.saved(), store.keys(), store.events(None, 5)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(40)))
+    assert len(store.keys()) == len(store.wishes()) == len(store.events(None, 100)) == 40
+
+
+def test_closing_twice_is_harmless(store: Store) -> None:
+    store.close()
+    store.close()

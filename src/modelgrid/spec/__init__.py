@@ -26,7 +26,7 @@ from modelgrid.spec.messages import (
 )
 from modelgrid.spec.model import Limits, ModelName, ModelSpec, ReplicaId, Scaling
 from modelgrid.spec.replica import MOVES, IllegalMove, Replica, State
-from modelgrid.spec.status import Event, ModelStatus, ReplicaStatus, Status
+from modelgrid.spec.status import Event, KeyStatus, LogLines, ModelStatus, NewKey, ReplicaStatus, Status, Why
 from modelgrid.spec.unknown import Unknown
 
 __all__ = [
@@ -43,14 +43,17 @@ __all__ = [
     "Fleet",
     "Hello",
     "IllegalMove",
+    "KeyStatus",
     "Launch",
     "Limits",
     "Load",
+    "LogLines",
     "Machine",
     "Model",
     "ModelName",
     "ModelSpec",
     "ModelStatus",
+    "NewKey",
     "Outcome",
     "Refuse",
     "Replica",
@@ -68,5 +71,6 @@ __all__ = [
     "Target",
     "Unavailable",
     "Unknown",
+    "Why",
     "Wish",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +74,41 @@ class Event:
     replica: str | None
     what: str  # start, ready, drain, stop, gone, failed, refuse, adopt, load, unload
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What `modelgrid why` tells: a model as it is, and its last events, oldest first."""
+
+    now: float
+    model: ModelStatus
+    replicas: tuple[ReplicaStatus, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLines:
+    """The last lines that a replica wrote, oldest first."""
+
+    replica: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStatus:
+    """A caller's key, as much of it as may be shown."""
+
+    id: str
+    name: str
+    shown: str  # its first characters
+    created: float
+    revoked: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made: the only time that its text can be had."""
+
+    key: str = field(repr=False)
+    id: str
+    name: str

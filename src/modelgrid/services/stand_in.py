@@ -1,0 +1,129 @@
+"""A text model made on the spot, for where no weights can be had: tiny, of random weights, it speaks nonsense.
+
+``python -m modelgrid.services.stand_in FOLDER`` makes it, in an environment that has transformers and torch.
+``python -m modelgrid.services.stand_in [FOLDER] -- COMMAND …`` makes it where it is missing, and becomes COMMAND in
+the folder that holds it, so that the command may name the model by FOLDER's last part. Without FOLDER it lies
+within the environment that made it, and goes with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+NAME = "stand-in"
+HIDDEN = 256
+LAYERS = 2
+HEADS = 4  # of 64 numbers each: vLLM's attention on CPUs refuses smaller ones
+CONTEXT = 2048
+VOCABULARY = 1024
+SEED = 20261121
+START, END, PAD = "<|start|>", "<|end|>", "<|pad|>"
+
+# What the tokenizer learns its words from.
+TEXT = """
+A model stands behind one address, and the address stays when the model changes. Whoever asks it a question need
+not know where it runs, how long it took to start, or what had to make room for it. The first request wakes it up;
+the last one lets it rest. When the machine is small the models take turns, and when it is large they keep each
+other company. One machine is enough to begin with, and a second is only a line in a file. A good answer comes soon,
+and a bad one says why. The engine reads the words as numbers, thinks of the next one, and writes it down; then it
+does so again, until there is nothing more to say. This particular model has learned nothing at all: its numbers
+were drawn at random, and its sentences mean as much as rain on a window. It is here to show that everything around
+it works: the road, the bridge and the lights. What goes over the road is up to you. Replace it by a real one when
+you can, for then the answers will be worth reading. Hello, how are you today? I am well, thank you. What is the
+capital of France? Who wrote this? Count to ten: one, two, three, four, five, six, seven, eight, nine, ten.
+0 1 2 3 4 5 6 7 8 9 . , : ; ! ? ( ) [ ] { } " ' / - + = * # @ % & < >
+def main(): return "hello"
+"""
+
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+<|start|>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] }}{% else -%}
+{%- for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}<|end|>
+{% endfor -%}
+{%- if add_generation_prompt %}<|start|>assistant
+{% endif -%}
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Make the model; become the command after ``--``, if there is one."""
+    given = sys.argv[1:] if argv is None else argv
+    before, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
+    if len(before) > 1 or (before and before[0].startswith("-")):
+        sys.exit("usage: python -m modelgrid.services.stand_in [FOLDER] [-- COMMAND …]")
+    folder = Path(before[0]).absolute() if before else default_folder()
+    if not (folder / "config.json").exists():
+        make(folder)
+    sys.stderr.write(f"{NAME}: a model of random weights, made on the spot in {folder}: it speaks nonsense\n")
+    sys.stderr.flush()
+    if command:
+        os.chdir(folder.parent)
+        os.execvp(command[0], command)  # noqa: S606  what the caller asks for
+
+
+def default_folder() -> Path:
+    """Within the environment that runs this."""
+    return Path(sys.prefix) / "share" / "modelgrid" / NAME
+
+
+def make(folder: Path) -> None:
+    """Write the model to `folder`, whole or not at all: two that make it at once don't disturb each other."""
+    torch: Any = importlib.import_module("torch")
+    transformers: Any = importlib.import_module("transformers")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
+        tokenizer = _tokenizer(transformers)
+        config = transformers.LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=HIDDEN,
+            intermediate_size=2 * HIDDEN,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=HEADS,
+            head_dim=HIDDEN // HEADS,
+            max_position_embeddings=CONTEXT,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=True,
+        )
+        torch.manual_seed(SEED)
+        model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+        tokenizer.save_pretrained(made)
+        model.save_pretrained(made)
+        try:
+            Path(made).rename(folder)
+        except OSError:
+            if not (folder / "config.json").exists():
+                raise
+        Path(made).mkdir(exist_ok=True)  # for TemporaryDirectory to remove
+
+
+def _tokenizer(transformers: Any) -> Any:
+    """Byte-level BPE: whatever is written can be read."""
+    tokenizers: Any = importlib.import_module("tokenizers")
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[START, END, PAD],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([TEXT], trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=START, eos_token=END, pad_token=PAD, model_max_length=CONTEXT
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+if __name__ == "__main__":
+    main()

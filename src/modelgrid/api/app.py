@@ -1,0 +1,165 @@
+"""The control API: what people ask of the daemon, answered on a Unix socket that only its owner may open."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, FastAPI, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict
+
+from modelgrid import __version__
+from modelgrid.api.control import Control
+from modelgrid.api.problem import Problem, shape_problems
+from modelgrid.spec import Event, KeyStatus, LogLines, ModelName, NewKey, Status, Why, Wish
+from modelgrid.store import KeyNameRefused, KeyRecord, Store, UnknownKey
+
+PREFIX = "/control/v1"
+LOG_LINES = 10_000  # at most, a replica and an answer
+EVENTS = 1_000  # at most, an answer
+
+_NAMES_SHOWN = 8
+
+
+class Health(BaseModel):
+    """The daemon answers."""
+
+    status: Literal["ok"] = "ok"
+    version: str = __version__
+
+
+class KeyRequest(BaseModel):
+    """What a new key is for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+
+
+def create_app(control: Control, store: Store) -> FastAPI:
+    """The app. `control` is called in the event loop, `store` in threads: its calls may wait for a disk."""
+    app = FastAPI(title="modelgrid control API", version=__version__, openapi_url=f"{PREFIX}/openapi.json")
+    app.router.redirect_slashes = False
+    for routes in (_daemon(control), _models(control, store), _keys(control, store)):
+        app.include_router(routes, prefix=PREFIX)
+    shape_problems(app)
+    return app
+
+
+def _daemon(control: Control) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/health")
+    async def health() -> Health:
+        return Health()
+
+    @routes.get("/status")
+    async def status() -> Status:
+        return control.status()
+
+    @routes.get("/config", response_class=PlainTextResponse)
+    async def config() -> str:
+        return control.config()
+
+    return routes
+
+
+def _models(control: Control, store: Store) -> APIRouter:
+    # A model's name may hold slashes, so it takes all of the path before the last word: "a/why" has its own why.
+    routes = APIRouter(prefix="/models")
+
+    @routes.get("/{name:path}/why")
+    async def why(name: str, limit: Annotated[int, Query(ge=1, le=EVENTS)] = 20) -> Why:
+        model = _resolve(control, name)
+        events = await run_in_threadpool(store.events, model, limit)
+        return _explain(control.status(), model, events)
+
+    @routes.get("/{name:path}/logs")
+    async def logs(name: str, lines: Annotated[int, Query(ge=1, le=LOG_LINES)] = 100) -> list[LogLines]:
+        try:
+            return list(await control.logs(_resolve(control, name), lines))
+        except LookupError as error:
+            raise _unknown(control, name) from error
+
+    @routes.post("/{name:path}/load", status_code=202)
+    async def load(name: str) -> Why:
+        return await wish(name, Wish.LOADED, "load", "asked by hand to be loaded")
+
+    @routes.post("/{name:path}/unload", status_code=202)
+    async def unload(name: str) -> Why:
+        return await wish(name, Wish.UNLOADED, "unload", "asked by hand to be unloaded")
+
+    @routes.delete("/{name:path}/wish", status_code=202)
+    async def forget_wish(name: str) -> Why:
+        return await wish(name, None, "forget", "left to demand again")
+
+    async def wish(name: str, wanted: Wish | None, what: str, reason: str) -> Why:
+        model = _resolve(control, name)
+        await run_in_threadpool(store.set_wish, ModelName(model), wanted)
+        await run_in_threadpool(store.record, [Event(time.time(), model, None, what, reason)])
+        control.wake()
+        return await why(name, limit=20)
+
+    return routes
+
+
+def _keys(control: Control, store: Store) -> APIRouter:
+    routes = APIRouter(prefix="/keys")
+
+    @routes.get("")
+    async def listed() -> list[KeyStatus]:
+        return [_shown(record) for record in await run_in_threadpool(store.keys)]
+
+    @routes.post("", status_code=201)
+    async def create(request: KeyRequest) -> NewKey:
+        try:
+            record, text = await run_in_threadpool(store.create_key, request.name, time.time())
+        except KeyNameRefused as error:
+            raise Problem(409, str(error), code="key_name_refused") from error
+        control.wake()
+        return NewKey(text, record.id, record.name)
+
+    @routes.delete("/{id_or_name:path}")
+    async def revoke(id_or_name: str) -> KeyStatus:
+        try:
+            record = await run_in_threadpool(store.revoke_key, id_or_name, time.time())
+        except UnknownKey as error:
+            raise Problem(404, str(error), code="unknown_key") from error
+        control.wake()
+        return _shown(record)
+
+    return routes
+
+
+def _explain(status: Status, model: str, events: list[Event]) -> Why:
+    for described in status.models:
+        if described.name == model:
+            replicas = tuple(replica for replica in status.replicas if replica.model == model)
+            return Why(status.now, described, replicas, tuple(events))
+    raise Problem(503, f"cannot explain {model}: it is new and not planned yet (try again)", code="not_planned_yet")
+
+
+def _shown(record: KeyRecord) -> KeyStatus:
+    return KeyStatus(record.id, record.name, record.shown, record.created, record.revoked)
+
+
+def _resolve(control: Control, name: str) -> str:
+    if (model := control.names().get(name)) is None:
+        raise _unknown(control, name)
+    return model
+
+
+def _unknown(control: Control, name: str) -> Problem:
+    names = control.names()
+    models = sorted(set(names.values()))
+    if not models:
+        why = "no model is configured (try: modelgrid config init)"
+    elif near := difflib.get_close_matches(name, names, n=1):
+        why = f"there is no such model (did you mean {near[0]!r}?)"
+    else:
+        more = f", and {len(models) - _NAMES_SHOWN} more" if len(models) > _NAMES_SHOWN else ""
+        why = f"there is no such model (there are: {', '.join(models[:_NAMES_SHOWN])}{more})"
+    return Problem(404, f"cannot find model {name!r}: {why}", code="model_not_found")

@@ -1,0 +1,132 @@
+"""Asks the running daemon, over its Unix socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from modelgrid.spec import KeyStatus, LogLines, NewKey, Status, Why
+
+T = TypeVar("T")
+
+
+class NotRunning(Exception):
+    """Nothing answers at the socket."""
+
+
+class ControlError(Exception):
+    """The daemon answered that it can't; the text is its own. `code` is for programs: "model_not_found"."""
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ControlClient:
+    """The control API as methods. Each may raise NotRunning or ControlError, and takes `timeout_s` at most."""
+
+    def __init__(self, socket: Path, *, timeout_s: float = 10.0) -> None:
+        self.socket = socket
+        self._timeout_s = timeout_s
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://modelgrid/control/v1", timeout=timeout_s
+        )
+
+    def health(self) -> dict[str, str]:
+        return self._ask("GET", "/health", dict[str, str])
+
+    def status(self) -> Status:
+        return self._ask("GET", "/status", Status)
+
+    def why(self, model: str, limit: int = 20) -> Why:
+        return self._ask("GET", f"{_path(model)}/why", Why, params={"limit": limit})
+
+    def logs(self, model: str, lines: int = 100) -> list[LogLines]:
+        return self._ask("GET", f"{_path(model)}/logs", list[LogLines], params={"lines": lines})
+
+    def load(self, model: str) -> Why:
+        """Wish that `model` is loaded and stays so. Answers at once."""
+        return self._ask("POST", f"{_path(model)}/load", Why)
+
+    def unload(self, model: str) -> Why:
+        """Wish that `model` is unloaded. Answers at once."""
+        return self._ask("POST", f"{_path(model)}/unload", Why)
+
+    def forget_wish(self, model: str) -> Why:
+        """Leave `model` to demand again."""
+        return self._ask("DELETE", f"{_path(model)}/wish", Why)
+
+    def keys(self) -> list[KeyStatus]:
+        return self._ask("GET", "/keys", list[KeyStatus])
+
+    def create_key(self, name: str) -> NewKey:
+        return self._ask("POST", "/keys", NewKey, json={"name": name})
+
+    def revoke_key(self, id_or_name: str) -> KeyStatus:
+        return self._ask("DELETE", f"/keys/{quote(id_or_name, safe='')}", KeyStatus)
+
+    def config(self) -> str:
+        """The configuration in force, as YAML with secrets masked."""
+        return self._send("GET", "/config").text
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _ask(self, method: str, path: str, answer: type[T], **request: Any) -> T:
+        response = self._send(method, path, **request)
+        try:
+            return msgspec.json.decode(response.content, type=answer)
+        except msgspec.DecodeError as error:
+            raise ControlError(
+                f"cannot read the daemon's answer to {method} {path}: {error} "
+                "(is it of another version? restart it: modelgrid stop, modelgrid serve)"
+            ) from error
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise NotRunning(f"modelgrid is not running: nothing answers at {self.socket}") from error
+        except httpx.TimeoutException as error:
+            raise ControlError(
+                f"cannot ask the daemon at {self.socket}: no answer in {self._timeout_s:g} s (see its log)"
+            ) from error
+        except httpx.TransportError as error:
+            raise NotRunning(f"modelgrid went away while it was asked, at {self.socket}") from error
+        if response.is_success:
+            return response
+        raise _problem(response)
+
+
+def _path(model: str) -> str:
+    # Dots too: a name that is "." or ".." would be resolved away as a step in the path.
+    return "/models/" + quote(model, safe="").replace(".", "%2E")
+
+
+class _Error(msgspec.Struct):
+    message: str
+    code: str = ""
+
+
+class _Answer(msgspec.Struct):
+    error: _Error
+
+
+def _problem(response: httpx.Response) -> ControlError:
+    try:
+        error = msgspec.json.decode(response.content, type=_Answer).error
+    except msgspec.DecodeError:
+        return ControlError(f"cannot ask the daemon: it answered {response.status_code}", status=response.status_code)
+    return ControlError(error.message, status=response.status_code, code=error.code)

@@ -38,10 +38,11 @@ class Runtime(Protocol):
         """Ask all of the replica's processes to end; with `force` make them. Returns within a second."""
         ...
 
-    async def list(self) -> Sequence[Seen] | Unknown:
-        """What is there now. Returns within a second."""
-        ...
-
     async def logs(self, replica: ReplicaId, lines: int) -> list[str]:
         """The last `lines` lines that the replica wrote, also after it has gone; empty when there are none."""
+        ...
+
+    # Last, for in what follows `list` means this method, in annotations too.
+    async def list(self) -> Sequence[Seen] | Unknown:
+        """What is there now. Returns within a second."""
         ...

@@ -1,0 +1,315 @@
+"""The process runtime: replicas as processes of this machine, which outlive whoever started them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from modelgrid.runtimes import census
+from modelgrid.runtimes.census import Census, Identity, Member, Survey
+from modelgrid.runtimes.environments import Environments
+from modelgrid.runtimes.locks import LockTimeout
+from modelgrid.runtimes.memory import MemoryMeter
+from modelgrid.runtimes.placeholders import fill
+from modelgrid.runtimes.ports import HOST, Ports, holder, is_free
+from modelgrid.runtimes.records import Record, Records, record_of
+from modelgrid.runtimes.replica_logs import ReplicaLogs
+from modelgrid.runtimes.runtime import Progress, Runtime, StartError
+from modelgrid.spec import Exited, Launch, ReplicaId, Running, Seen, Unknown
+
+_START_LOCK_S = 10.0  # a start holds the lock for milliseconds
+_STOP_LOCK_S = 0.3
+_FORCE_S = 0.5  # how long one forced stop goes on killing what appears anew
+_UNSEEN = "gone while nobody watched"
+
+
+class ProcessRuntime(Runtime):
+    """Each replica is a session of processes. `instance` names the installation: only what carries it is ours.
+
+    What can be seen of the processes themselves (`Census`) is the truth; `records` adds what they can't tell once
+    they are gone. Blocking work happens in threads, one look at a time.
+    """
+
+    name = "process"
+
+    def __init__(self, *, instance: str, records: Path, logs: Path, environments: Environments) -> None:
+        self._instance = instance
+        self._records = Records(records)
+        self._logs = ReplicaLogs(logs / "replicas")
+        self._environments = environments
+        self._guard = threading.RLock()  # over all that follows
+        self._census = Census(instance)
+        self._memory = MemoryMeter()
+        self._ports = Ports()
+        self._children: dict[ReplicaId, subprocess.Popen[bytes]] = {}
+        self._asked: set[Identity] = set()
+
+    async def start(self, replica: ReplicaId, launch: Launch, progress: Progress) -> None:
+        """See `Runtime.start`."""
+        if not launch.argv:
+            raise StartError(f"cannot start {launch.model}: it has no command (its engine belongs to another runtime)")
+        if await asyncio.to_thread(self._is_there, replica):
+            return
+        python = Path(sys.executable)
+        if launch.environment is not None:
+            python = await self._environments.ready(launch.environment, progress)
+        await _to_its_end(lambda: self._start_once(replica, launch, python, progress))
+
+    async def stop(self, replica: ReplicaId, *, force: bool) -> None:
+        """See `Runtime.stop`. A gentle stop asks each process once, however often it is called."""
+        await _to_its_end(lambda: self._stop(replica, force))
+
+    async def logs(self, replica: ReplicaId, lines: int) -> list[str]:
+        """See `Runtime.logs`."""
+        return await asyncio.to_thread(self._logs.tail, replica, lines)
+
+    async def list(self) -> Sequence[Seen] | Unknown:
+        """See `Runtime.list`."""
+        try:
+            return await asyncio.to_thread(self._list)
+        except OSError as error:
+            return Unknown(f"cannot list processes: {error}")
+
+    def _start_once(self, replica: ReplicaId, launch: Launch, python: Path, progress: Progress) -> None:
+        try:
+            with self._records.lock(replica, _START_LOCK_S):
+                if not self._is_there(replica):
+                    self._spawn(replica, launch, python, progress)
+        except LockTimeout:
+            raise StartError(
+                f"cannot start {replica}: another process has been starting or stopping it for {_START_LOCK_S:.0f} s"
+                " (try again; modelgrid status shows what runs)"
+            ) from None
+        except OSError as error:
+            raise StartError(f"cannot start {replica}: {error}") from error
+
+    def _spawn(self, replica: ReplicaId, launch: Launch, python: Path, progress: Progress) -> None:
+        records = self._records.read()
+        port = self._port(launch, records)
+        values = {"port": str(port), "host": HOST, "python": str(python), "bin": str(python.parent)}
+        argv = [fill(word, values) for word in launch.argv]
+        url = f"http://{HOST}:{port}/v1"
+        environ = _environ(os.environ, launch, values, has_environment=launch.environment is not None)
+        environ |= {
+            census.INSTANCE: self._instance,
+            census.REPLICA: replica,
+            census.MODEL: launch.model,
+            census.REVISION: launch.revision,
+            census.PORT: str(port),
+            census.URL: url,
+        }
+        if launch.cwd is not None and not Path(launch.cwd).is_dir():
+            raise StartError(f"cannot start {launch.model}: its folder {launch.cwd} is not there (see cwd)")
+        progress("spawn", f"{Path(argv[0]).name} on port {port}")
+        self._logs.prune(records.keys())
+        with self._logs.open(replica) as log:
+            child = _popen(argv, environ, launch, log.fileno())
+        identity = census.identify(child.pid)
+        assert identity is not None  # nobody has waited for it yet, so the system lists it
+        record = Record(
+            replica, launch.model, launch.revision, url, port, child.pid, identity.started, census.boot_id()
+        )
+        try:
+            self._records.write(record)
+        except OSError:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+        self._children[replica] = child
+
+    def _port(self, launch: Launch, records: Mapping[ReplicaId, Record]) -> int:
+        if launch.port is None:
+            with self._guard:
+                return self._ports.choose({record.port for record in records.values()})
+        if is_free(launch.port):
+            return launch.port
+        by = holder(launch.port)
+        raise StartError(
+            f"cannot start {launch.model}: port {launch.port} is taken{f' by {by}' if by else ''}"
+            " (stop what holds it, or change the model's port)"
+        )
+
+    def _is_there(self, replica: ReplicaId) -> bool:
+        return self._records.get(replica) is not None or replica in self._survey(self._records.read()).members
+
+    def _survey(self, records: Mapping[ReplicaId, Record]) -> Survey:
+        boot = census.boot_id()
+        leaders = {
+            replica: record.leader for replica, record in records.items() if record.boot == boot and not record.is_over
+        }
+        with self._guard:
+            return self._census.take(leaders)
+
+    def _list(self) -> Sequence[Seen]:
+        with self._guard:
+            records = self._records.read()
+            # First the look, then the question how children ended: whoever is missing in the first answers the second.
+            survey = self._survey(records)
+            for replica, members in survey.members.items():
+                if replica not in records:
+                    records[replica] = self._adopt(members)
+            for replica in sorted(records):
+                records[replica] = self._note_end(records[replica], survey)
+                self._logs.cap(replica)
+            return [self._seen(record, survey) for record in records.values()]
+
+    def _adopt(self, members: Sequence[Member]) -> Record:
+        """A process without a record: whoever started it died in between, or is about to write it."""
+        leader = next((member for member in members if member.leads and member.mark), members[0])
+        marks = [member.mark for member in (leader, *members) if member.mark is not None]
+        record = record_of(marks[0], leader.identity)
+        self._rewrite(record, is_new=True)
+        return record
+
+    def _note_end(self, record: Record, survey: Survey) -> Record:
+        members = survey.members.get(record.replica, ())
+        if any(member.identity == record.leader for member in members):
+            return record
+        noted = record
+        if noted.exit is None and (status := self._exit_status(record, survey)) is not None:
+            noted = replace(noted, exit=_ending(status))
+        if not members:
+            noted = replace(noted, is_over=True)
+        if noted != record:
+            self._rewrite(noted, is_new=False)
+        return noted
+
+    def _exit_status(self, record: Record, survey: Survey) -> int | None:
+        """As subprocess tells it. Only a parent may ask; others can read it while nobody has waited for it."""
+        child = self._children.get(record.replica)
+        if child is not None and child.pid == record.pid:
+            return child.poll()
+        status = survey.exits.get(record.replica)
+        return None if status is None else os.waitstatus_to_exitcode(status)
+
+    def _rewrite(self, record: Record, *, is_new: bool) -> None:
+        """Unless somebody starts or stops it just now: then the next lap is early enough."""
+        try:
+            with self._records.lock(record.replica, 0):
+                if (self._records.get(record.replica) is None) == is_new:
+                    self._records.write(record)
+                elif not is_new:
+                    self._records.remove(record.replica)  # it was stopped meanwhile: leave no lock file behind
+        except (LockTimeout, OSError):
+            pass  # the record is a memory, not the truth; a full disk must not hide replicas
+
+    def _seen(self, record: Record, survey: Survey) -> Seen:
+        members = survey.members.get(record.replica, ())
+        state: Running | Exited
+        if any(member.identity == record.leader for member in members):
+            held_bytes = self._memory.read_bytes(record.replica, members)
+            state = Running(record.url, record.url.removesuffix("/v1"), held_bytes, record.pid)
+        else:
+            state = Exited(record.exit or _UNSEEN, len(members))
+        return Seen(record.replica, record.model, record.revision, state)
+
+    def _stop(self, replica: ReplicaId, force: bool) -> None:
+        try:
+            with self._records.lock(replica, _STOP_LOCK_S):
+                deadline = time.monotonic() + _FORCE_S
+                while members := self._survey(self._records.read()).members.get(replica, ()):
+                    if not force:
+                        return self._ask(members)
+                    for member in members:
+                        _send(member.identity, signal.SIGKILL)
+                    if time.monotonic() >= deadline:
+                        return None
+                    time.sleep(0.005)
+                return self._forget(replica)
+        except LockTimeout:
+            return None  # it is being started; stop is repeated
+
+    def _ask(self, members: Sequence[Member]) -> None:
+        for member in members:
+            if member.identity not in self._asked:
+                self._asked.add(member.identity)
+                _send(member.identity, signal.SIGTERM)
+
+    def _forget(self, replica: ReplicaId) -> None:
+        with self._guard:
+            self._asked = {identity for identity in self._asked if census.identify(identity.pid) == identity}
+            self._memory.forget(replica)
+            if child := self._children.pop(replica, None):
+                child.poll()  # takes the dead child off the system's list
+            self._records.remove(replica)
+
+
+async def _to_its_end(work: Callable[[], None]) -> None:
+    """Blocking work in a thread, which a cancellation waits for: nothing happens behind the caller's back."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # is of no interest any more
+        raise
+
+
+def _send(process: Identity, number: signal.Signals) -> None:
+    """Signal this very process: a descriptor stays with it, where its pid may go to a stranger meanwhile."""
+    try:
+        descriptor = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        try:
+            if census.identify(process.pid) != process:
+                return
+            if descriptor is None:
+                os.kill(process.pid, number)
+            else:
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _popen(argv: Sequence[str], environ: Mapping[str, str], launch: Launch, log: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            env=environ,
+            cwd=launch.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise StartError(
+            f"cannot start {launch.model}: there is no program {argv[0]} (install it, or correct the model's command)"
+        ) from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise StartError(f"cannot start {launch.model}: {argv[0]} can't be run: {why} (see its command)") from error
+
+
+def _environ(
+    base: Mapping[str, str], launch: Launch, values: Mapping[str, str], *, has_environment: bool
+) -> dict[str, str]:
+    """Ours goes on to the engine, without our own settings and without what would lead its Python astray."""
+    environ = {name: value for name, value in base.items() if not name.startswith("MODELGRID_")}
+    environ.setdefault("PYTHONUNBUFFERED", "1")  # else the last lines before a crash are lost
+    if has_environment:
+        for name in ("PYTHONPATH", "PYTHONHOME"):
+            environ.pop(name, None)
+        environ["VIRTUAL_ENV"] = str(Path(values["bin"]).parent)
+        environ["PATH"] = os.pathsep.join([values["bin"], environ.get("PATH", os.defpath)])
+    return environ | {name: fill(value, values) for name, value in launch.env.items()}
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,115 @@
+"""From the schema's checked sections to the values that the rest of modelgrid uses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modelgrid.config.config import GatewayConfig, MachineConfig, StorageConfig
+from modelgrid.config.fields import START_TIMEOUT_S, GatewaySection, MachineSection, ModelSection, StorageSection
+from modelgrid.spec import Limits, ModelName, ModelSpec, Scaling
+
+
+def gateway_config(section: GatewaySection) -> GatewayConfig:
+    """Where callers are served."""
+    return GatewayConfig(
+        host=section.host,
+        port=section.port,
+        workers=section.workers,
+        body_bytes=section.body,
+        connections=section.connections,
+        grace_s=section.grace,
+    )
+
+
+def machine_config(section: MachineSection) -> MachineConfig:
+    """What models may take."""
+    return MachineConfig(memory_bytes=section.memory)
+
+
+def storage_config(section: StorageSection, folder: Path) -> StorageConfig:
+    """Where large things lie."""
+    return StorageConfig(
+        environments=_absolute(section.environments, folder) if section.environments else None,
+        models=_absolute(section.models, folder) if section.models else None,
+    )
+
+
+def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
+    """One model; relative paths are below `folder`, where the file lies."""
+    script, base = _script(section, folder)
+    requirements = section.requirements and str(_absolute(section.requirements, folder))
+    if script and not requirements and (beside := script.parent / "requirements.txt").is_file():
+        requirements = str(beside)
+    return ModelSpec(
+        name=ModelName(name),
+        engine=section.engine,
+        source=section.source and _source(section.source, folder),
+        aliases=tuple(section.aliases),
+        args=tuple(section.args),
+        env=dict(section.env),
+        memory_bytes=section.needs.memory,
+        scaling=_scaling(section),
+        limits=Limits(section.limits.queue, section.limits.wait),
+        command=tuple(section.command),
+        script=str(script) if script else None,
+        requirements=requirements,
+        cwd=_cwd(section, base),
+        port=section.port,
+        health=section.health,
+        endpoint=section.endpoint,
+        type=section.type,
+        url=section.url,
+        key=section.key,
+        served=section.served,
+        start_timeout_s=_start_timeout_s(section),
+        stop_grace_s=section.stop_grace,
+        trust_remote_code=section.trust_remote_code,
+    )
+
+
+def _script(section: ModelSection, folder: Path) -> tuple[Path | None, Path]:
+    """The script, and the folder that it is relative to.
+
+    That may be the folder above the file's: a registry in ``orchestrator/models.yaml`` speaks of
+    ``models/NAME/server.py`` beside ``orchestrator``.
+    """
+    written = section.service_script or section.script
+    if not written:
+        return None, folder
+    for base in (folder, folder.parent):
+        if (found := _absolute(written, base)).is_file():
+            return found, base
+    return _absolute(written, folder), folder
+
+
+def _cwd(section: ModelSection, base: Path) -> str | None:
+    if section.cwd:
+        return str(_absolute(section.cwd, base))
+    return str(base) if section.engine == "custom" else None
+
+
+def _source(written: str, folder: Path) -> str:
+    if written == "stand-in" or written.startswith("package:"):
+        return written
+    path = _absolute(written, folder)
+    is_path = written.startswith(("/", "./", "../", "~")) or written in (".", "..") or path.exists()
+    return str(path) if is_path else written
+
+
+def _scaling(section: ModelSection) -> Scaling:
+    scaling = section.scaling
+    most = scaling.max if scaling.max is not None else max(1, scaling.min)
+    return Scaling(min=scaling.min, max=most, idle_s=scaling.idle, target=scaling.target)
+
+
+def _start_timeout_s(section: ModelSection) -> float:
+    for written in (section.start_timeout, section.startup_time):
+        if written is not None:
+            return written
+    return START_TIMEOUT_S
+
+
+def _absolute(written: str, folder: Path) -> Path:
+    """Without resolving links: what the user named is what messages and processes show."""
+    return Path(os.path.abspath(folder / Path(written).expanduser()))  # noqa: PTH100  Path.absolute keeps ".."

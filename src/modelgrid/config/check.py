@@ -1,0 +1,86 @@
+"""What no single field shows: names that collide, bounds that contradict, what an engine says of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from modelgrid.config.document import At, Document, Value
+from modelgrid.config.problem import did_you_mean
+from modelgrid.engines.engine import Engine
+from modelgrid.spec import ModelSpec
+
+_PAIRS = (("service_script", "script"), ("start_timeout", "startup_time"))  # two spellings of one field
+
+
+def check_models(document: Document, models: Mapping[str, Value], engines: Mapping[str, Engine]) -> None:
+    """Note what is wrong between models and within each, also where the schema has found something already."""
+    for name, section in models.items():
+        if isinstance(section, dict):
+            _check_engine(document, name, section, engines)
+            _check_spellings(document, name, section)
+            _check_scaling(document, name, section)
+        elif section is None:
+            document.add(
+                ("models", name), f"says nothing: write at least an engine ({', '.join(engines)})", of_key=True
+            )
+    _check_aliases(document, models)
+
+
+def check_spec(document: Document, spec: ModelSpec, engines: Mapping[str, Engine]) -> None:
+    """Note what the model's engine finds wrong with it."""
+    engine = engines.get(spec.engine)
+    for problem in engine.problems(spec) if engine else ():
+        document.add(("models", spec.name, *problem.field.split(".")), problem.message)
+
+
+def _check_engine(document: Document, name: str, section: dict[str, Value], engines: Mapping[str, Engine]) -> None:
+    engine = section.get("engine")
+    if engine is None and not section.get("service_script") and not section.get("script"):
+        message = f"says no engine: add `engine:` with one of {', '.join(engines)}"
+        document.add(("models", name), message, of_key=True)
+    elif isinstance(engine, str) and engine not in engines:
+        known = ", ".join(engines)
+        message = f"{engine!r} is not an engine: there is {known}{did_you_mean(engine, engines)}"
+        document.add(("models", name, "engine"), message)
+
+
+def _check_spellings(document: Document, name: str, section: dict[str, Value]) -> None:
+    for one, other in _PAIRS:
+        if section.get(one) is not None and section.get(other) is not None:
+            message = f"says the same as {one}, which is given too: remove one"
+            document.add(("models", name, other), message, of_key=True)
+
+
+def _check_scaling(document: Document, name: str, section: dict[str, Value]) -> None:
+    scaling = section.get("scaling")
+    if not isinstance(scaling, dict):
+        return
+    least, most = _number(scaling.get("min")), _number(scaling.get("max"))
+    if least is not None and most is not None and least > most:
+        document.add(("models", name, "scaling", "min"), f"{least} is more than max, which is {most}: raise max")
+
+
+def _number(value: Value) -> int | None:
+    return int(value) if isinstance(value, str) and value.isdecimal() else None
+
+
+def _check_aliases(document: Document, models: Mapping[str, Value]) -> None:
+    owners: dict[str, str] = {}
+    for at, alias in _aliases(models):
+        model = str(at[1])
+        if alias in models:
+            whose = "this model's own name" if alias == model else f"the name of another model, {alias!r}"
+            document.add(at, f"is {whose}: remove or rename one")
+        elif alias in owners:
+            whose = "given twice" if owners[alias] == model else f"an alias of {owners[alias]!r} too"
+            document.add(at, f"{alias!r} is {whose}: remove one")
+        else:
+            owners[alias] = model
+
+
+def _aliases(models: Mapping[str, Value]) -> Iterator[tuple[At, str]]:
+    for name, section in models.items():
+        aliases = section.get("aliases") if isinstance(section, dict) else None
+        for index, alias in enumerate(aliases if isinstance(aliases, list) else ()):
+            if isinstance(alias, str):
+                yield ("models", name, "aliases", index), alias

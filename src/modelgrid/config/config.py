@@ -1,0 +1,48 @@
+"""The configuration as the rest of modelgrid sees it: complete, checked, in bytes and seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelgrid.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Where callers are served, and what they may use at most."""
+
+    host: str = "127.0.0.1"
+    port: int = 9000
+    workers: int = 1
+    body_bytes: int = 64 * 2**20
+    connections: int = 4096  # open at once, in each worker
+    grace_s: float = 30.0  # how long requests in flight may go on when modelgrid stops
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """What models may take. None: measured."""
+
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageConfig:
+    """Where large things lie. None: below the data folder of `Paths`."""
+
+    environments: Path | None = None
+    models: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration. `path` is None for the embedded default."""
+
+    gateway: GatewayConfig = GatewayConfig()
+    machine: MachineConfig = MachineConfig()
+    storage: StorageConfig = StorageConfig()
+    models: tuple[ModelSpec, ...] = ()
+    path: Path | None = None
+    digest: str = ""  # of the text and the overrides: two with one digest came from the same words
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # values of ${…_KEY} and the like, for `show` to mask

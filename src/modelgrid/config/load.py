@@ -1,0 +1,146 @@
+"""Loading: text, environment and command line become one checked `Config`, or a `ConfigError` with every problem."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from modelgrid.config.build import gateway_config, machine_config, model_spec, storage_config
+from modelgrid.config.check import check_models, check_spec
+from modelgrid.config.config import Config
+from modelgrid.config.default import default_text
+from modelgrid.config.document import Document, Value, read_document
+from modelgrid.config.explain import explained, unknown_field
+from modelgrid.config.fields import (
+    ConfigFile,
+    GatewaySection,
+    MachineSection,
+    ModelSection,
+    StorageSection,
+    name_problem,
+)
+from modelgrid.config.overrides import apply_environment, apply_options, is_override
+from modelgrid.config.problem import ConfigError, ConfigProblem
+from modelgrid.config.variables import fill_in
+from modelgrid.engines import ENGINES
+from modelgrid.spec import ModelSpec
+
+_Section = TypeVar("_Section", bound=BaseModel)
+_NO_OVERRIDES: Mapping[str, str] = {}
+_MASK = "********"
+
+
+def load_config(
+    path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, str] = _NO_OVERRIDES, hub: bool = True
+) -> Config:
+    """The configuration of the file at `path`; without one, of the embedded default (see `default_text`).
+
+    `overrides` is what the command line says: ``{"gateway.port": "9001"}``. Raises ConfigError.
+    """
+    text = default_text(hub) if path is None else _read(path)
+    return load_text(text, path=path, environ=environ, overrides=overrides)
+
+
+def load_text(
+    text: str, *, path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, str] = _NO_OVERRIDES
+) -> Config:
+    """The configuration of `text`, which stands in the file `path`. Raises ConfigError."""
+    document = read_document(text)
+    if document.problems and not document.values:
+        raise ConfigError(document.problems, path)
+    apply_environment(document, environ)
+    apply_options(document, overrides)
+    secrets = fill_in(document, environ)
+    config = _config(document, (path.parent if path else Path()).absolute())
+    if document.problems:
+        raise ConfigError(_in_order(document.problems, secrets), path)
+    return replace(config, path=path, digest=_digest(text, environ, overrides), secrets=secrets)
+
+
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        step = "name another with --config, or run: modelgrid config init"
+        why = f"cannot read the configuration: {error.strerror} ({step})"
+        raise ConfigError([ConfigProblem(None, None, "", why)], path) from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
+        problem = ConfigProblem(line, column, "", "is not UTF-8 text: save the file as UTF-8")
+        raise ConfigError([problem], path) from error
+
+
+def _config(document: Document, folder: Path) -> Config:
+    """What can be made of `document`; its problems are noted in it."""
+    values = document.values
+    for name in values:
+        if name not in ConfigFile.model_fields:
+            document.add((name,), unknown_field(name, ConfigFile), of_key=True)
+    gateway = _section(document, "gateway", GatewaySection)
+    machine = _section(document, "machine", MachineSection)
+    storage = _section(document, "storage", StorageSection)
+    return Config(
+        gateway=gateway_config(gateway or GatewaySection()),
+        machine=machine_config(machine or MachineSection()),
+        storage=storage_config(storage or StorageSection(), folder),
+        models=tuple(_models(document, folder)),
+    )
+
+
+def _models(document: Document, folder: Path) -> list[ModelSpec]:
+    models = document.values.get("models") or {}
+    if not isinstance(models, dict):
+        document.add(("models",), "is a mapping of names: write `NAME: {engine: …, source: …}` below it")
+        return []
+    check_models(document, models, ENGINES)
+    specs = []
+    for name, value in models.items():
+        if wrong := name_problem(name):
+            document.add(("models", name), wrong, of_key=True)
+        section = _validated(document, ("models", name), value, ModelSection)
+        if section and not wrong:
+            spec = model_spec(name, section, folder)
+            if spec.script or (isinstance(value, dict) and value.get("engine")):
+                check_spec(document, spec, ENGINES)
+            specs.append(spec)
+    return specs
+
+
+def _section(document: Document, name: str, kind: type[_Section]) -> _Section | None:
+    return _validated(document, (name,), document.values.get(name), kind)
+
+
+def _validated(document: Document, at: tuple[str, ...], value: Value, kind: type[_Section]) -> _Section | None:
+    try:
+        return kind.model_validate({} if value is None else value)
+    except ValidationError as error:
+        for inner, message, of_key in explained(error, kind):
+            document.add((*at, *inner), message, of_key=of_key)
+        return None
+
+
+def _in_order(problems: list[ConfigProblem], secrets: tuple[str, ...]) -> list[ConfigProblem]:
+    """As the file goes, then what came from outside; each once, and without secrets."""
+    clean = []
+    for problem in problems:
+        message = problem.message
+        for secret in secrets:
+            message = message.replace(secret, _MASK)
+        clean.append(replace(problem, message=message))
+    return sorted(
+        dict.fromkeys(clean), key=lambda problem: (problem.line is None, problem.line or 0, problem.column or 0)
+    )
+
+
+def _digest(text: str, environ: Mapping[str, str], overrides: Mapping[str, str]) -> str:
+    outside = {name: value for name, value in environ.items() if is_override(name)}
+    return hashlib.sha256(json.dumps([text, outside, dict(overrides)], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,64 @@
+"""``${NAME}`` in the file's texts: the value of an environment variable, which is how secrets come in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from modelgrid.config.document import At, Document, Value
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^}]*)(?P<end>\}?)")
+_BODY = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
+_SECRET_NAME = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
+_SHORTEST_SECRET = 4  # masking what is shorter would blot out ordinary text
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable or field of this name holds a secret, as names go."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def fill_in(document: Document, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Replace every ``${NAME}`` in `document`; answers the secrets among the values that came in.
+
+    What came from an override stands as it is.
+    """
+    secrets: set[str] = set()
+    document.values = {
+        key: _filled(value, (key,), document, environ, secrets) for key, value in document.values.items()
+    }
+    return tuple(sorted(secrets))
+
+
+def _filled(value: Value, at: At, document: Document, environ: Mapping[str, str], secrets: set[str]) -> Value:
+    place = document.places.get(at)
+    if place is not None and place.origin is not None:
+        return value
+    if isinstance(value, dict):
+        return {key: _filled(item, (*at, key), document, environ, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, (*at, index), document, environ, secrets) for index, item in enumerate(value)]
+    if value is None or "${" not in value:
+        return value
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        body = _BODY.fullmatch(match["body"])
+        if not match["end"] or not body:
+            document.add(
+                at, f"{match[0]!r} is not a variable: write ${{NAME}}, or $${{ for these characters themselves"
+            )
+            return ""
+        found = environ.get(body["name"])
+        if body["default"] is not None:
+            found = found or body["default"]
+        if found is None:
+            name = body["name"]
+            document.add(at, f"the environment variable {name} is not set: set it, or write ${{{name}:-a default}}")
+            return ""
+        if is_secret_name(body["name"]) and len(found) >= _SHORTEST_SECRET:
+            secrets.add(found)
+        return found
+
+    return _REFERENCE.sub(replaced, value)

@@ -47,7 +47,7 @@ class ModelSpec:
     source: str | None = None  # hub id, absolute local path, or a scheme of modelgrid.weights ("package:…")
     aliases: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     memory_bytes: int | None = None  # None: estimated from the weights
     scaling: Scaling = Scaling()
     limits: Limits = Limits()

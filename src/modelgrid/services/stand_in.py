@@ -23,6 +23,7 @@ CONTEXT = 2048
 VOCABULARY = 1024
 SEED = 20261121
 START, END, PAD = "<|start|>", "<|end|>", "<|pad|>"
+SPACE, NEWLINE = "\u0120", "\u010a"  # as byte-level BPE writes them
 
 # What the tokenizer learns its words from.
 TEXT = """
@@ -91,10 +92,13 @@ def make(folder: Path) -> None:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-            tie_word_embeddings=True,
+            tie_word_embeddings=False,
         )
         torch.manual_seed(SEED)
-        model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+        model = transformers.LlamaForCausalLM(config)
+        _make_chatty(torch, model, tokenizer)
+        model = model.to(torch.bfloat16)
+        model.generation_config.do_sample = True
         tokenizer.save_pretrained(made)
         model.save_pretrained(made)
         try:
@@ -103,6 +107,26 @@ def make(folder: Path) -> None:
             if not (folder / "config.json").exists():
                 raise
         Path(made).mkdir(exist_ok=True)  # for TemporaryDirectory to remove
+
+
+def _make_chatty(torch: Any, model: Any, tokenizer: Any) -> None:
+    """Random numbers alone repeat one word for ever. Two numbers of the hidden state are kept free of chance, so that
+    the last layer can prefer: ASCII words, and an end after some thirty of them, though not at the very beginning."""
+    always, after_newline = 0, 1
+    with torch.no_grad():
+        words, out = model.model.embed_tokens.weight, model.lm_head.weight
+        words.normal_(std=1.0)
+        words[:, always] = 1.0
+        words[:, after_newline] = 0.0
+        out.normal_(std=1.5 / HIDDEN**0.5)
+        out[:, [always, after_newline]] = 0.0
+        for token, number in tokenizer.get_vocab().items():
+            if token in (START, PAD) or not token.replace(SPACE, " ").isascii():
+                out[number, always] = -20.0
+        out[tokenizer.eos_token_id] = 0.0
+        out[tokenizer.eos_token_id, always] = 4.3
+        words[tokenizer.convert_tokens_to_ids(NEWLINE), after_newline] = 1.0  # the chat template ends with one
+        out[tokenizer.eos_token_id, after_newline] = -20.0
 
 
 def _tokenizer(transformers: Any) -> Any:

@@ -1,5 +1,8 @@
-"""The command line."""
+"""The command line: a client of the daemon, and what must work without one."""
 
 
 def main() -> None:
-    raise SystemExit("not built yet")
+    """Run the command that the process's arguments name; leaves by SystemExit with its exit code."""
+    from modelgrid.cli.tree import root
+
+    root(prog_name="modelgrid")

@@ -1,0 +1,117 @@
+"""What commands read: the daemon, the configuration, the store. Each is imported when it is asked, never for help."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from modelgrid.cli.failure import Failure, NotRunningFailure
+
+if TYPE_CHECKING:
+    from modelgrid.client import ControlClient
+    from modelgrid.config import Config
+    from modelgrid.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(command: F) -> F:
+    """``--config FILE``, on every command that reads the configuration."""
+    return click.option(
+        "--config",
+        "named",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The configuration. Else $MODELGRID_CONFIG, ./modelgrid.yaml, the user's own, the built-in default.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """``--json``, on every listing."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+@contextmanager
+def daemon() -> Iterator[ControlClient]:
+    """The running daemon. What it refuses, and that there is none, ends the command."""
+    from modelgrid.client import ControlClient, ControlError, NotRunning
+    from modelgrid.config.paths import find_paths
+
+    try:
+        with ControlClient(find_paths().api_socket) as client:
+            yield client
+    except NotRunning as error:
+        raise NotRunningFailure(str(error)) from error
+    except ControlError as error:
+        raise Failure(str(error)) from error
+
+
+@contextmanager
+def store() -> Iterator[Store]:
+    """The store, whether the daemon runs or not."""
+    from modelgrid.config.paths import find_paths
+    from modelgrid.store import StoreError, open_store
+
+    try:
+        paths = find_paths()
+        paths.make()
+        opened = open_store(paths.store)
+        try:
+            yield opened
+        finally:
+            opened.close()
+    except StoreError as error:
+        raise Failure(str(error)) from error
+    except OSError as error:
+        raise Failure(f"cannot make the folders of modelgrid: {error} (check $MODELGRID_HOME)") from error
+
+
+def configuration(named: Path | None) -> Config:
+    """The configuration as it would be served. Every problem of it ends the command."""
+    from modelgrid.config import ConfigError, find_config, load_config
+    from modelgrid.config.paths import find_paths
+    from modelgrid.weights import hub_answers
+
+    try:
+        path = find_config(find_paths(), os.environ, named)
+        # Which default is embedded depends on whether weights can be had.
+        return load_config(path, environ=os.environ, hub=path is not None or hub_answers())
+    except ConfigError as error:
+        raise Failure(f"cannot use the configuration:\n{error}") from error
+
+
+def weights_root(config: Config) -> Path:
+    """The folder of the weights that are pulled."""
+    from modelgrid.config.paths import find_paths
+
+    return config.storage.models or find_paths().models
+
+
+def source(name: str, named: Path | None) -> tuple[str, Path]:
+    """The source of the configured model that is called `name`, or `name` itself as a hub id; and `weights_root`."""
+    config = configuration(named)
+    for spec in config.models:
+        if name == spec.name or (name in spec.aliases and name != spec.source):
+            if spec.source is None:
+                raise Failure(f"cannot find weights of {name}: a model of engine {spec.engine} has none of its own")
+            return spec.source, weights_root(config)
+    if "/" not in name and ":" not in name:
+        names = ", ".join(spec.name for spec in config.models) or "none"
+        raise Failure(f"cannot find {name!r}: it is neither a hub id (owner/name) nor a configured model ({names})")
+    return name, weights_root(config)
+
+
+def replicas_of_source(source: str) -> list[str]:
+    """The models that run on the weights of `source` now; none when modelgrid doesn't run."""
+    try:
+        with daemon() as client:
+            status = client.status()
+    except NotRunningFailure:
+        return []
+    running = {replica.model for replica in status.replicas}
+    return [model.name for model in status.models if model.source == source and model.name in running]

@@ -1,0 +1,101 @@
+"""`modelgrid model list | pull | remove | load | unload`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from modelgrid.cli import ask, screen
+from modelgrid.cli.failure import Failure
+from modelgrid.spec.units import format_bytes
+
+
+@click.group(short_help="List, pull, remove, load and unload models.")
+def model() -> None:
+    """List, pull, remove, load and unload models."""
+
+
+@model.command("list", short_help="List the models and their weights.")
+@ask.config_option
+@ask.json_option
+def listed(named: Path | None, as_json: bool) -> None:
+    """List the configured models, their state while modelgrid runs, and the weights that were pulled."""
+    from modelgrid.cli.inventory import inventory, inventory_table, unused_table
+
+    found = inventory(named)
+    if as_json:
+        screen.show_json(found)
+        return
+    screen.show(inventory_table(found))
+    if found.unused:
+        screen.show("", "pulled, and used by no model (free the disk: modelgrid model remove SOURCE)")
+        screen.show(unused_table(found))
+
+
+@model.command(short_help="Fetch a model's weights.")
+@click.argument("name", metavar="MODEL")
+@ask.config_option
+def pull(name: str, named: Path | None) -> None:
+    """Fetch the weights of MODEL, the name of a configured one or a hub id. What was broken off is resumed."""
+    from modelgrid.cli.pulling import pulling
+    from modelgrid.weights import WeightsError
+    from modelgrid.weights import pull as fetch
+
+    source, root = ask.source(name, named)
+    try:
+        with pulling(source) as on_progress:
+            path = fetch(source, root, on_progress)
+    except WeightsError as error:
+        raise Failure(str(error)) from error
+    click.echo(f"{source} is at {path}")
+
+
+@model.command(short_help="Delete a model's weights.")
+@click.argument("name", metavar="MODEL")
+@ask.config_option
+def remove(name: str, named: Path | None) -> None:
+    """Delete the pulled weights of MODEL, the name of a configured one or a hub id."""
+    from modelgrid.weights import WeightsError
+    from modelgrid.weights import remove as delete
+
+    source, root = ask.source(name, named)
+    if users := ask.replicas_of_source(source):
+        raise Failure(
+            f"cannot remove {source}: {', '.join(users)} runs on it "
+            f"(try: modelgrid model unload {users[0]}, and wait until it is gone)"
+        )
+    try:
+        freed = delete(source, root)
+    except WeightsError as error:
+        raise Failure(str(error)) from error
+    click.echo(f"removed {source}: {format_bytes(freed)} are free again")
+
+
+@model.command(short_help="Load a model, and keep it loaded.")
+@click.argument("name", metavar="MODEL")
+@click.option("--wait", is_flag=True, help="Until it is ready; show what its start is doing.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=1800.0, show_default=True, metavar="S")
+def load(name: str, wait: bool, timeout_s: float) -> None:
+    """Load MODEL and keep it loaded, also while nobody uses it."""
+    from modelgrid.cli.loading import wait_until_ready
+
+    with ask.daemon() as client:
+        asked = client.load(name)
+        loading = asked.model.name
+        if wait:
+            wait_until_ready(client, loading, since=asked.now, timeout_s=timeout_s)
+            click.echo(f"{loading} is ready")
+        elif asked.model.state == "ready":
+            click.echo(f"{loading} is ready, and stays loaded")
+        else:
+            click.echo(f"{loading} will be loaded (watch: modelgrid status --watch)")
+
+
+@model.command(short_help="Unload a model.")
+@click.argument("name", metavar="MODEL")
+def unload(name: str) -> None:
+    """Unload MODEL as soon as its requests in flight are answered. A new request starts it again."""
+    with ask.daemon() as client:
+        asked = client.unload(name)
+    click.echo(f"{asked.model.name} will be unloaded (watch: modelgrid status --watch)")

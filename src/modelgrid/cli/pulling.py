@@ -1,0 +1,76 @@
+"""The progress of a pull: a bar on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from modelgrid.cli import screen
+from modelgrid.spec.units import format_bytes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from modelgrid.weights import Progress
+
+_LINE_EVERY_S = 5.0
+
+
+@contextmanager
+def pulling(source: str) -> Iterator[Callable[[Progress], None]]:
+    """Show what is reported to the yielded function, on standard error."""
+    from rich.console import Console
+
+    out = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    if out.is_terminal:
+        with _bar(source, out) as on_progress:
+            yield on_progress
+    else:
+        yield _lines(source)
+
+
+@contextmanager
+def _bar(source: str, out: Console) -> Iterator[Callable[[Progress], None]]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[file]}", style="dim", markup=False),
+    )
+    with Bars(*columns, console=out, transient=True) as bars:
+        task = bars.add_task(source, total=None, file="asking the hub")
+
+        def on_progress(progress: Progress) -> None:
+            file = screen.text(progress.file or "").plain
+            bars.update(task, completed=progress.done_bytes, total=progress.total_bytes or None, file=file)
+
+        yield on_progress
+
+
+def _lines(source: str) -> Callable[[Progress], None]:
+    last = 0.0
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last < _LINE_EVERY_S:
+            return
+        last = time.monotonic()
+        done, total = format_bytes(progress.done_bytes), format_bytes(progress.total_bytes or 0)
+        click.echo(f"{source}: {done} of {total if progress.total_bytes else 'an unknown size'}", err=True)
+
+    return on_progress

@@ -1,0 +1,7 @@
+"""The pure part of the controller: what was seen becomes what is known, and that becomes the next actions."""
+
+from modelgrid.planner.backoff import retry_at
+from modelgrid.planner.life import Facts, Lap, apply, observe
+from modelgrid.planner.plan import plan
+
+__all__ = ["Facts", "Lap", "apply", "observe", "plan", "retry_at"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -44,6 +45,7 @@ class Model:
 
     spec: ModelSpec
     memory_bytes: int | Unknown  # what one replica needs
+    runtime: str = "process"  # which runtime runs its replicas
     waiting: int = 0  # requests that wait in gateways for a replica
     waiting_since: float | None = None  # when the oldest of them came
     last_used: float = 0.0
@@ -60,7 +62,10 @@ class Fleet:
     models: tuple[Model, ...] = ()
     replicas: tuple[Replica, ...] = ()
     next: int = 1
-    notes: dict[ModelName, str] = field(default_factory=dict)  # why a model can't be served now
+    blind: frozenset[str] = frozenset()  # runtimes that can't say what is there: nothing is started on them
+    resident: Mapping[ReplicaId, int] = field(
+        default_factory=dict
+    )  # bytes held now, where they count as machine memory
 
 
 @dataclass(frozen=True, slots=True)

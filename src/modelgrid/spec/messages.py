@@ -104,8 +104,8 @@ def encode(message: Message) -> bytes:
     return msgspec.json.encode(message) + b"\n"
 
 
-_from_worker = msgspec.json.Decoder(FromWorker)
-_table = msgspec.json.Decoder(RoutingTable)
+_from_worker: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
+_table: msgspec.json.Decoder[RoutingTable] = msgspec.json.Decoder(RoutingTable)
 
 
 def decode_from_worker(line: bytes) -> FromWorker:

@@ -43,6 +43,8 @@ class Replica:
     since: float  # of this state
     created: float
     why: str  # of this state
+    runtime: str = "process"
+    spawned: float | None = None  # when its process was first seen; its start's time limit counts from here
     ready_at: float | None = None  # the first time it was READY
     last_used: float = 0.0
     in_flight: int | None = None  # requests that gateways have on it; None: unknown, never idle

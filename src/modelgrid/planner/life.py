@@ -1,0 +1,233 @@
+"""The life of replicas: what was seen is folded into what is known, by the moves of `MOVES` only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from modelgrid.planner import backoff
+from modelgrid.spec import (
+    MOVES,
+    Action,
+    Drain,
+    Event,
+    Exited,
+    Failures,
+    Fleet,
+    IllegalMove,
+    Model,
+    ModelName,
+    Refuse,
+    Replica,
+    ReplicaId,
+    Running,
+    Seen,
+    Start,
+    State,
+    Stop,
+)
+from modelgrid.spec.units import format_bytes, format_seconds
+
+_ALIVE = frozenset({State.STARTING, State.READY, State.ASLEEP})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found out since the last lap. Ids are replicas'.
+
+    `starting` has to be read before `seen`: a start that ends in between is then in both, never in neither.
+    """
+
+    now: float
+    seen: Mapping[ReplicaId, Seen] = field(default_factory=dict)
+    blind: frozenset[str] = frozenset()  # runtimes that could not say what is there: their replicas stay as they are
+    starting: frozenset[ReplicaId] = frozenset()  # calls of Runtime.start that are under way
+    start_errors: Mapping[ReplicaId, str] = field(default_factory=dict)  # such calls that ended in an error
+    served: frozenset[ReplicaId] = frozenset()  # passed the health check and the first request
+    sick: Mapping[ReplicaId, str] = field(default_factory=dict)  # have failed the health check for too long
+    in_flight: Mapping[ReplicaId, int] = field(default_factory=dict)  # absent: unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """The replicas and failures after a lap, and what happened in it."""
+
+    replicas: tuple[Replica, ...]
+    failures: dict[ModelName, Failures]
+    events: tuple[Event, ...]
+
+
+def observe(fleet: Fleet, facts: Facts) -> Lap:
+    """Fold `facts` into the replicas of `fleet`. What is seen and not known is adopted, or told to stop."""
+    models = {model.spec.name: model for model in fleet.models}
+    kept: list[Replica] = []
+    events: list[Event] = []
+    failures = {name: model.failures for name, model in models.items()}
+    for before in fleet.replicas:
+        after = _fold(before, models.get(before.model), facts)
+        if after is None:
+            events.append(Event(facts.now, before.model, before.id, "gone", before.why))
+            continue
+        kept.append(after)
+        if after.state is before.state:
+            continue
+        events.append(Event(facts.now, after.model, after.id, after.state.value, after.why))
+        if after.state is State.FAILED and after.model in failures:
+            failures[after.model] = backoff.failed(
+                failures[after.model], facts.now, after.why, hopeless=_timed_out(before, models, facts)
+            )
+    known = {replica.id for replica in fleet.replicas}
+    for seen in facts.seen.values():
+        if seen.replica not in known:
+            stranger = _adopt(seen, models.get(seen.model), facts)
+            kept.append(stranger)
+            events.append(Event(facts.now, stranger.model, stranger.id, "adopt", stranger.why))
+    kept = _fail_overeaters(kept, fleet, events, failures, facts.now)
+    for replica in kept:
+        is_stable = replica.state is State.READY and facts.now - replica.since >= backoff.STABLE_S
+        if is_stable and replica.model in failures:
+            failures[replica.model] = Failures()
+    return Lap(tuple(kept), failures, tuple(events))
+
+
+def apply(fleet: Fleet, actions: Iterable[Action]) -> tuple[Replica, ...]:
+    """The replicas once `actions` have been ordered."""
+    runtimes = {model.spec.name: (model.runtime, model.spec.revision) for model in fleet.models}
+    replicas = {replica.id: replica for replica in fleet.replicas}
+    for action in actions:
+        match action:
+            case Start(replica=id, model=name, memory_bytes=memory, why=why):
+                runtime, revision = runtimes[name]
+                replicas[id] = Replica(
+                    id, name, revision, State.STARTING, memory, fleet.now, fleet.now, why, runtime=runtime
+                )
+            case Drain(replica=id, why=why):
+                replicas[id] = move(replicas[id], State.DRAINING, why, fleet.now)
+            case Stop(replica=id, why=why):
+                told = replicas[id]
+                if told.state not in (State.STOPPING, State.FAILED):
+                    told = move(told, State.STOPPING, why, fleet.now)
+                replicas[id] = replace(told, stops=told.stops + 1)
+            case Refuse():
+                pass
+    return tuple(replicas.values())
+
+
+def move(replica: Replica, state: State, why: str, now: float) -> Replica:
+    """`replica` in `state`. Raises IllegalMove where `MOVES` has no such move."""
+    if state not in MOVES[replica.state]:
+        raise IllegalMove(f"{replica.id} cannot go from {replica.state} to {state}: {why}")
+    return replace(replica, state=state, why=why, since=now)
+
+
+def _fold(replica: Replica, model: Model | None, facts: Facts) -> Replica | None:
+    if replica.runtime in facts.blind:
+        return replace(replica, in_flight=facts.in_flight.get(replica.id))
+    seen = facts.seen.get(replica.id)
+    if replica.state in (State.STOPPING, State.FAILED):
+        is_gone = seen is None and replica.id not in facts.starting and replica.stops > 0
+        return None if is_gone else replica
+    if replica.state is State.DRAINING:
+        if seen is None or isinstance(seen.state, Exited):
+            return move(replica, State.STOPPING, f"{replica.why}; it has ended by itself", facts.now)
+        return _with_use(replica, facts)
+    if (why := _death(replica, model, seen, facts)) is not None:
+        return move(replica, State.FAILED, why, facts.now)
+    if seen is None:
+        return replica
+    alive = _with_use(replica, facts)
+    if alive.state is State.STARTING and alive.id in facts.served:
+        ready = move(alive, State.READY, f"healthy, first request answered ({alive.why})", facts.now)
+        return replace(ready, ready_at=facts.now, last_used=facts.now)
+    return alive
+
+
+def _death(replica: Replica, model: Model | None, seen: Seen | None, facts: Facts) -> str | None:
+    """Why a starting or ready replica has failed; None while it has not."""
+    if replica.id in facts.start_errors:
+        return facts.start_errors[replica.id]
+    if seen is None:
+        if replica.state is State.STARTING and replica.id in facts.starting:
+            return None
+        return "it is gone, and nobody saw it end"
+    if isinstance(seen.state, Exited):
+        return seen.state.why
+    if replica.id in facts.sick:
+        return facts.sick[replica.id]
+    if _is_late(replica, model, facts.now):
+        limit = model.spec.start_timeout_s if model else 0.0
+        return f"not ready after {format_seconds(limit)} (start_timeout)"
+    return None
+
+
+def _is_late(replica: Replica, model: Model | None, now: float) -> bool:
+    if replica.state is not State.STARTING or replica.spawned is None or model is None:
+        return False
+    return now - replica.spawned > model.spec.start_timeout_s
+
+
+def _timed_out(before: Replica, models: Mapping[ModelName, Model], facts: Facts) -> bool:
+    seen = facts.seen.get(before.id)
+    return seen is not None and isinstance(seen.state, Running) and _is_late(before, models[before.model], facts.now)
+
+
+def _with_use(replica: Replica, facts: Facts) -> Replica:
+    in_flight = facts.in_flight.get(replica.id)
+    return replace(
+        replica,
+        in_flight=in_flight,
+        last_used=facts.now if in_flight else replica.last_used,
+        spawned=replica.spawned if replica.spawned is not None else facts.now,
+    )
+
+
+def _adopt(seen: Seen, model: Model | None, facts: Facts) -> Replica:
+    resident = seen.state.memory_bytes if isinstance(seen.state, Running) else None
+    fits = model is not None and isinstance(seen.state, Running) and model.spec.revision == seen.revision
+    if model is not None and isinstance(model.memory_bytes, int):
+        memory = max(model.memory_bytes, resident or 0)
+    else:
+        memory = resident or 0
+    return Replica(
+        id=seen.replica,
+        model=seen.model,
+        revision=seen.revision,
+        state=State.STARTING if fits else State.STOPPING,
+        memory_bytes=memory,
+        since=facts.now,
+        created=facts.now,
+        why="it was running already" if fits else "it was left behind, and no model asks for it as it is",
+        runtime=model.runtime if model else "process",
+        spawned=facts.now,
+    )
+
+
+def _fail_overeaters(
+    replicas: list[Replica], fleet: Fleet, events: list[Event], failures: dict[ModelName, Failures], now: float
+) -> list[Replica]:
+    """Who holds more than was planned for it counts with what it holds; if all no longer fit, the worst one goes.
+
+    This runs on what `Fleet.resident` says, which is empty where processes' memory is not the scarce kind.
+    """
+    planned = {model.spec.name: model.memory_bytes for model in fleet.models}
+    grown = [replace(r, memory_bytes=max(r.memory_bytes, fleet.resident.get(r.id, 0))) for r in replicas]
+    total = sum(replica.memory_bytes for replica in grown)
+    excess: list[tuple[int, int]] = []
+    for index, replica in enumerate(grown):
+        plan = planned.get(replica.model)
+        if replica.state in _ALIVE and isinstance(plan, int) and replica.memory_bytes > plan:
+            excess.append((replica.memory_bytes - plan, index))
+    if total <= fleet.machine.memory_bytes or not excess:
+        return grown
+    _, worst = max(excess)
+    replica = grown[worst]
+    plan = planned[replica.model]
+    assert isinstance(plan, int)
+    why = (
+        f"it holds {format_bytes(replica.memory_bytes)}, {format_bytes(plan)} were planned, and all models together "
+        f"no longer fit in {format_bytes(fleet.machine.memory_bytes)} (try: raise needs.memory of {replica.model})"
+    )
+    grown[worst] = move(replica, State.FAILED, why, now)
+    events.append(Event(now, replica.model, replica.id, "failed", why))
+    failures[replica.model] = backoff.failed(failures[replica.model], now, why, hopeless=False)
+    return grown

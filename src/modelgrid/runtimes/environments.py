@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import uv
 
@@ -30,7 +31,7 @@ _FREE_FOR_TORCH_BYTES = 3 * 2**30
 _BUILD_TIMEOUT_S = 3600.0
 _SHOWN_LINES = 12  # of uv's, in an error
 _LINE_BYTES = 2**20
-_STEPS = ("Using", "Resolved", "Building", "Built", "Downloading", "Downloaded", "Prepared", "Installed", "Updated")
+_STEPS = ("Resolved", "Building", "Built", "Downloading", "Downloaded", "Prepared", "Installed", "Updated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Environments:
     async def ready(self, environment: Environment, progress: Progress) -> Path:
         """Its interpreter; makes it first where it isn't there. May be cancelled. Raises StartError."""
         text = _read_requirements(environment)
-        folder = self._root / environment.key(text)
+        folder = self._root / quote(environment.key(text), safe="")
         try:
             if not _is_ready(folder):
                 await self._make(environment, text, folder, progress)
@@ -85,7 +86,7 @@ class Environments:
 
     async def remove(self, key: str) -> None:
         """Remove an environment; nothing happens when it isn't there. Not for one that a replica runs in."""
-        if (self._root / key).parent != self._root or not key:
+        if quote(key, safe="") != key or not key.strip("."):
             raise ValueError(f"{key!r} names no environment")
         if (self._root / key).is_dir():
             async with locked_by_task(self._lock(self._root / key), lambda: None):

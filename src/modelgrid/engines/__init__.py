@@ -1,0 +1,16 @@
+"""Engines: one file a kind of model server. A new one is a file, and its row here and in the contract tests."""
+
+from __future__ import annotations
+
+from modelgrid.engines.custom import Custom
+from modelgrid.engines.embeddings import Embeddings
+from modelgrid.engines.engine import Engine, Problem
+from modelgrid.engines.remote import Remote
+from modelgrid.engines.transformers import Transformers
+from modelgrid.engines.vllm import Vllm
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (Vllm(), Transformers(), Embeddings(), Custom(), Remote())
+}
+
+__all__ = ["ENGINES", "Engine", "Problem"]

@@ -1,0 +1,48 @@
+"""Checks of a specification that engines share: which fields belong, and what a source may be."""
+
+from __future__ import annotations
+
+from modelgrid.engines.engine import Problem
+from modelgrid.spec import ModelSpec
+
+STAND_IN = "stand-in"
+PACKAGE = "package:"
+
+# The fields that belong to some engines only, and what each is for. The rest of a model belongs to every engine.
+_PURPOSE = {
+    "source": "names weights",
+    "args": "goes to a process that modelgrid starts",
+    "env": "goes to a process that modelgrid starts",
+    "command": "is a program of your own (engine: custom)",
+    "script": "is a program of your own (engine: custom)",
+    "requirements": "makes an environment for a process that modelgrid starts",
+    "cwd": "is where a command of your own runs (engine: custom)",
+    "port": "is where a process that modelgrid starts listens",
+    "endpoint": "is for an engine that serves one path only (engine: custom)",
+    "type": "says what a program of your own makes (engine: custom)",
+    "url": "is the address of a server that runs already (engine: remote)",
+    "key": "is the key of a server that you know and modelgrid doesn't (engine: remote, engine: custom)",
+    "served": "is the name that an engine knows the model by",
+    "trust_remote_code": "runs code that comes with weights",
+}
+
+
+def strangers(model: ModelSpec, *belonging: str) -> list[Problem]:
+    """A problem for each field that is set and doesn't belong to the model's engine."""
+    return [
+        Problem(name, f"does not belong to engine {model.engine}: it {purpose}; remove it")
+        for name, purpose in _PURPOSE.items()
+        if name not in belonging and getattr(model, name)
+    ]
+
+
+def missing_source(model: ModelSpec, example: str) -> list[Problem]:
+    """A problem where the source is missing."""
+    if model.source:
+        return []
+    return [Problem("source", f"is missing: name the weights by hub id or local path, for example {example}")]
+
+
+def literal(text: str) -> str:
+    """`text` as a launch holds it, when it may hold braces that are no placeholders."""
+    return text.replace("{", "{{")

@@ -1,0 +1,106 @@
+"""A program of the user's own: a command, or a Python script in an environment of its own."""
+
+from __future__ import annotations
+
+from modelgrid.engines.checks import literal, strangers
+from modelgrid.engines.engine import Problem
+from modelgrid.engines.first import PATHS, first_request
+from modelgrid.engines.words import taken, taken_env, unknown_placeholders
+from modelgrid.spec import Environment, FirstRequest, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec.operations import OPERATIONS
+
+# What `from modelgrid.services import Service` needs. With a requirements.txt only bounds, so that it has the say.
+SERVICE_PINNED = ("starlette==1.10.0", "uvicorn==0.54.0")
+SERVICE_BOUNDS = ("starlette>=0.40", "uvicorn>=0.32")
+
+# For a script of which nobody said how much it takes: a registry may lack `needs`. A command has to say it.
+SCRIPT_MEMORY_BYTES = 1 << 30
+
+_TEXT = (None, "text", "chat", "completion", "embedding", "embeddings", "custom")
+
+
+class Custom:
+    """Any server that speaks HTTP on the port that it is told by ``{port}``, ``$PORT`` or a fixed ``port``."""
+
+    name = "custom"
+    runtime = "process"
+    needs_source = False
+    summary = "a command or a Python script of your own"
+
+    def operations(self, model: ModelSpec) -> tuple[str, ...]:
+        if model.endpoint is None:
+            return OPERATIONS if model.type in _TEXT else ()
+        one = next((operation for operation, path in PATHS.items() if path == model.endpoint.rstrip("/")), None)
+        if one is None:
+            return ()
+        return (one,) if one == "embeddings" else ("chat", "completions")
+
+    def problems(self, model: ModelSpec) -> list[Problem]:
+        belonging = ("source", "args", "env", "command", "script", "requirements", "cwd", "port", "endpoint", "type")
+        found = strangers(model, *belonging, "key", "served")
+        if not model.command and not model.script:
+            example = 'command: [python3, my_engine.py, --port, "{port}"]'
+            found.append(Problem("command", f"is missing: say how to start it, for example {example}"))
+        if model.command and model.script:
+            found.append(Problem("service_script", "is there beside command: one of the two starts it; remove one"))
+        for field, path in (("health", model.health), ("endpoint", model.endpoint)):
+            if path is not None and not path.startswith("/"):
+                found.append(Problem(field, f"{path!r} is not a path: write it with a slash in front"))
+        for field, texts in (("command", model.command), ("args", model.args)):
+            for name in unknown_placeholders(texts):
+                known = "{port}, {host}, {python} and {bin}"
+                found.append(Problem(field, f"{{{name}}} is not a placeholder: there are {known}"))
+        return found + (_problems_of_command(model) if model.command else [])
+
+    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+        """A guess, where nobody said: nothing is known of a program."""
+        return SCRIPT_MEMORY_BYTES + int(weights_bytes * 1.2)
+
+    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+        served = model.served or model.name
+        asked_for = model.key or key
+        program = ("{python}", literal(model.script)) if model.script else taken(model.command)
+        env = {"PORT": "{port}", "HOST": "127.0.0.1"}
+        if weights:
+            env["MODELGRID_WEIGHTS"] = literal(weights)
+        return Launch(
+            model=model.name,
+            revision=model.revision,
+            served=served,
+            argv=(*program, *taken(model.args)),
+            env={**env, **taken_env(model.env), "MODELGRID_ENGINE_KEY": asked_for},
+            environment=_environment(model),
+            cwd=model.cwd or (model.script.rpartition("/")[0] if model.script else None),
+            port=model.port,
+            key=asked_for,
+            health=model.health or "/health",
+            first_request=_first(self.operations(model), served),
+            start_timeout_s=model.start_timeout_s,
+            stop_grace_s=model.stop_grace_s,
+            memory_bytes=model.memory_bytes or 0,
+        )
+
+
+def _problems_of_command(model: ModelSpec) -> list[Problem]:
+    found = []
+    if model.memory_bytes is None:
+        example = "needs: {memory: 2GiB}"
+        found.append(Problem("needs.memory", f"is missing: say how much memory the command takes ({example})"))
+    places = (*model.command, *model.args, *model.env.values())
+    if model.port is None and not any("{port}" in text for text in places):
+        hint = 'write "{port}" where the command takes its port, or env: {PORT: "{port}"}, or a fixed port:'
+        found.append(Problem("command", f"doesn't say where it listens: {hint}"))
+    return found
+
+
+def _environment(model: ModelSpec) -> Environment | None:
+    """A script has one of its own, which knows the base class of services; a command has one if it asks for it."""
+    if model.requirements:
+        bounds = SERVICE_BOUNDS if model.script else ()
+        return Environment("custom", bounds, requirements_file=model.requirements, links_modelgrid=True)
+    return Environment("custom", SERVICE_PINNED, links_modelgrid=True) if model.script else None
+
+
+def _first(operations: tuple[str, ...], served: str) -> FirstRequest | None:
+    """None where we don't know what it can be asked: health is all there is."""
+    return first_request(operations[0], served) if operations else None

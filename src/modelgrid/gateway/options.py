@@ -1,0 +1,40 @@
+"""What a gateway worker is told at its start, and every limit that it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ATTEMPTS: Final = 8  # how often one request is sent, or tried to be, before its caller is told what happened
+SUSPECT_S: Final = 1.0  # how long a replica that failed is left alone, unless a newer table still has it
+PIPELINED_REQUESTS: Final = 64  # parsed ahead of their turn, on one connection
+PIPELINED_BYTES: Final = 64 << 10  # received ahead of their turn; more is left in the kernel
+LINGER_S: Final = 2.0  # for a caller to read why it was refused while it still sends
+UPSTREAM_IDLE: Final = 256  # kept connections to one engine
+UPSTREAM_IDLE_S: Final = 60.0  # how long they are kept
+LOAD_DELAY_S: Final = 0.02  # changes of load within this time are one message
+LINK_RETRY_S: Final = (0.05, 1.0)  # first and longest pause between attempts to reach the controller
+LINK_BACKLOG_BYTES: Final = 1 << 20  # of messages that the controller doesn't read; more are dropped
+TABLE_BYTES: Final = 256 << 20  # of one routing table
+EVENT_BYTES: Final = 1 << 20  # of one server-sent event that has to be read (the plain-text endpoint)
+REPORTED_BYTES: Final = 64 << 10  # of an engine's error that has to be read (the plain-text endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """One worker's options. Durations are seconds."""
+
+    worker: str  # its name, for the controller and the log
+    link_socket: Path  # where the controller listens
+    table_file: Path  # the last routing table, for a start while the controller is away
+    body_bytes: int = 64 << 20  # one request's body; more is answered with 413
+    bodies_bytes: int = 1 << 30  # all bodies that the worker holds; more are answered with 503
+    header_bytes: int = 64 << 10  # one request's line and headers; more is answered with 431
+    connections: int = 4096  # callers' connections; more are answered with 503
+    connect_timeout_s: float = 5.0  # to reach an engine
+    first_byte_timeout_s: float = 600.0  # until an engine begins its answer
+    idle_timeout_s: float = 300.0  # between an engine's bytes, and for a caller that doesn't read
+    keep_alive_s: float = 75.0  # a caller's connection between requests
+    header_timeout_s: float = 30.0  # for a request's head, and between the parts of its body
+    grace_s: float = 30.0  # for what is in flight at SIGTERM

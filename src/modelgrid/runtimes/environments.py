@@ -69,11 +69,19 @@ class Environments:
         folder = self._root / quote(environment.key(text), safe="")
         try:
             if not _is_ready(folder):
-                await self._make(environment, text, folder, progress)
+                async with asyncio.timeout(self._build_timeout_s):
+                    await self._make(environment, text, folder, progress)
             if environment.links_modelgrid:
                 _link_modelgrid(folder)
+        except TimeoutError:
+            raise StartError(
+                f"cannot make the environment {environment.name}: it took longer than {self._build_timeout_s:.0f} s"
+                " (look at the network; what was downloaded is kept for the next try)"
+            ) from None
         except OSError as error:
-            raise StartError(f"cannot make the environment {environment.name}: {error}") from error
+            raise StartError(
+                f"cannot make the environment {environment.name}: {error} (look at {self._root})"
+            ) from error
         return _python(folder)
 
     def list(self) -> list[Built]:
@@ -103,14 +111,7 @@ class Environments:
                 return
             self._check_disk(environment)
             await asyncio.to_thread(_clear, folder)
-            try:
-                async with asyncio.timeout(self._build_timeout_s):
-                    await _Build(environment, text, folder, lock, self._uv_environ(), progress).run()
-            except TimeoutError:
-                raise StartError(
-                    f"cannot make the environment {environment.name}: it took longer than {self._build_timeout_s:.0f} s"
-                    " (look at the network; what was downloaded is kept for the next try)"
-                ) from None
+            await _Build(environment, text, folder, lock, self._uv_environ(), progress).run()
             (folder / _MARKER).write_text(json.dumps({"name": environment.name, "made": time.time()}))
 
     def _lock(self, folder: Path) -> Path:

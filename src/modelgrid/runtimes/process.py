@@ -56,7 +56,7 @@ class ProcessRuntime(Runtime):
         """See `Runtime.start`."""
         if not launch.argv:
             raise StartError(f"cannot start {launch.model}: it has no command (its engine belongs to another runtime)")
-        if await asyncio.to_thread(self._is_there, replica):
+        if self._records.get(replica) is not None:
             return
         python = Path(sys.executable)
         if launch.environment is not None:

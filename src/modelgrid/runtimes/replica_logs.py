@@ -54,9 +54,8 @@ class ReplicaLogs:
     def prune(self, keep: Collection[ReplicaId]) -> None:
         """Remove the oldest logs of replicas that are not in `keep`, beyond a number."""
         kept = {self._path(replica).name for replica in keep}
-        gone = [path for path in self._folder.glob("*.log") if path.name not in kept]
-        gone.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in gone[self._kept :]:
+        gone = [(_written(path), path) for path in self._folder.glob("*.log") if path.name not in kept]
+        for _, path in sorted(gone, reverse=True)[self._kept :]:
             path.unlink(missing_ok=True)
             _older(path).unlink(missing_ok=True)
 
@@ -66,6 +65,13 @@ class ReplicaLogs:
 
 def _older(path: Path) -> Path:
     return path.with_name(path.name + ".1")
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0  # somebody else removed it meanwhile
 
 
 def _last_lines(path: Path, lines: int) -> list[str]:

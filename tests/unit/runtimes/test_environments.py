@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,8 +150,9 @@ def test_a_broken_requirement_shows_what_uv_said_and_is_tried_anew(tmp_path: Pat
     assert environments.list() == []
 
 
-def test_a_cancelled_build_ends_uv_and_is_made_anew(tmp_path: Path) -> None:
-    """The package's build hangs until it is killed."""
+@pytest.fixture
+def hanging(tmp_path: Path) -> Environment:
+    """An environment that is never done: building its package hangs. `building` appears when that begins."""
     source = tmp_path / "hanging"
     source.mkdir()
     (source / "pyproject.toml").write_text(
@@ -160,27 +163,66 @@ def test_a_cancelled_build_ends_uv_and_is_made_anew(tmp_path: Path) -> None:
         "def prepare_metadata_for_build_wheel(*_): time.sleep(600)\n"
         "def build_wheel(*_): time.sleep(600)\n"
     )
-    environment = Environment("hanging", (f"hanging @ file://{source}",))
+    return Environment("hanging", (f"hanging @ file://{source}",))
+
+
+def mend(tmp_path: Path) -> None:
+    """The hanging package now fails at once."""
+    (tmp_path / "hanging" / "backend.py").write_text("def build_wheel(*_): raise SystemExit('no')\n")
+
+
+def test_a_cancelled_build_ends_uv_and_is_made_anew(tmp_path: Path, hanging: Environment) -> None:
     environments = Environments(tmp_path / "e")
 
     async def scenario() -> None:
-        task = asyncio.create_task(environments.ready(environment, quiet))
-        async with asyncio.timeout(60):
-            while not (tmp_path / "building").exists():
-                await asyncio.sleep(0.02)
+        task = asyncio.create_task(environments.ready(hanging, quiet))
+        await wait_for(lambda: (tmp_path / "building").exists())
         assert below(os.getpid())
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(20):
-            while below(os.getpid()):
-                await asyncio.sleep(0.02)
+        await wait_for(lambda: not below(os.getpid()))
 
     asyncio.run(scenario())
     assert environments.list() == []
-    (source / "backend.py").write_text("def build_wheel(*_): raise SystemExit('no')\n")
+    mend(tmp_path)
     with pytest.raises(StartError, match="uv failed"):  # and not: waits for ever
-        asyncio.run(environments.ready(environment, quiet))
+        asyncio.run(environments.ready(hanging, quiet))
+
+
+def test_what_a_killed_builder_leaves_running_is_not_joined_by_another(tmp_path: Path, hanging: Environment) -> None:
+    program = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom modelgrid.runtimes.environments import Environments\n"
+        "from modelgrid.spec import Environment\n"
+        "environment = Environment('hanging', (sys.argv[2],))\n"
+        "asyncio.run(Environments(Path(sys.argv[1])).ready(environment, lambda phase, detail: None))"
+    )
+    builder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "e"), *hanging.requirements])
+    asyncio.run(wait_for(lambda: (tmp_path / "building").exists()))
+    left = below(builder.pid)
+    builder.kill()
+    builder.wait()
+    mend(tmp_path)
+    steps: list[str] = []
+
+    async def scenario() -> None:
+        ready = Environments(tmp_path / "e").ready(hanging, lambda phase, detail: steps.append(detail))
+        task = asyncio.create_task(ready)
+        await wait_for(lambda: bool(steps))
+        assert steps == ["waiting for hanging, which another process is making"]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):  # the first one's end may end the next
+                process.kill()
+        with pytest.raises(StartError, match="uv failed"):
+            await task
+
+    asyncio.run(scenario())
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
 
 
 def below(pid: int) -> list[psutil.Process]:

@@ -39,9 +39,12 @@ class Document:
     places: dict[At, Place] = field(default_factory=dict)  # of values
     keys: dict[At, Place] = field(default_factory=dict)  # of the keys that values stand at
     problems: list[ConfigProblem] = field(default_factory=list)
+    broken: set[At] = field(default_factory=set)  # values that couldn't be had: nothing more is said of them
 
     def add(self, at: At, message: str, *, of_key: bool = False) -> None:
         """Note a problem with the value at `at` (or with its key)."""
+        if at in self.broken:
+            return
         place = self._place(at, of_key)
         self.problems.append(ConfigProblem(place.line, place.column, place.origin or dotted(at), message))
 

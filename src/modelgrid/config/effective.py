@@ -13,7 +13,6 @@ from modelgrid.config.variables import is_secret_name
 from modelgrid.spec import ModelSpec
 
 _MASK = "********"
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _OPTION = re.compile(r"--?[\w-]+")
 _SIZES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _DURATIONS = (("h", 3600), ("m", 60), ("s", 1))
@@ -64,7 +63,7 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
         "health": spec.health,
         "endpoint": spec.endpoint,
         "type": spec.type,
-        "url": spec.url and _USER_INFO.sub(_MASK, spec.url),
+        "url": spec.url,
         "key": spec.key and _MASK,
         "served": spec.served,
         "start_timeout": _duration(spec.start_timeout_s),

@@ -12,21 +12,27 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from modelgrid.config.config import GatewayConfig
 from modelgrid.spec import Limits, Scaling
-from modelgrid.spec.units import parse_bytes, parse_seconds
+from modelgrid.spec.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 
 _GATEWAY, _SCALING, _LIMITS = GatewayConfig(), Scaling(), Limits()
 START_TIMEOUT_S, STOP_GRACE_S = 600.0, 10.0
 _MOST_BYTES = 2**50
-_MOST_SECONDS = 366 * 86400.0
+_MOST_SECONDS = 365 * 86400.0
 _LONGEST_NAME = 256
 
 
 def _size(value: object) -> int:
-    return parse_bytes(_scalar(value, "a size: write for example 16GiB"))
+    count = parse_bytes(_scalar(value, "a size: write for example 16GiB"))
+    if not 1 <= count <= _MOST_BYTES:
+        raise ValueError(f"{value!r} is out of bounds: 1 byte to {format_bytes(_MOST_BYTES)}")
+    return count
 
 
 def _duration(value: object) -> float:
-    return parse_seconds(_scalar(value, "a duration: write for example 90s or 15m"))
+    seconds = parse_seconds(_scalar(value, "a duration: write for example 90s or 15m"))
+    if seconds > _MOST_SECONDS:
+        raise ValueError(f"{value!r} is out of bounds: at most {format_seconds(_MOST_SECONDS)}")
+    return seconds
 
 
 def _scalar(value: object, what: str) -> str:
@@ -82,13 +88,11 @@ EnvValue: TypeAlias = Annotated[
 ]
 Size: TypeAlias = Annotated[
     int,
-    Field(ge=1, le=_MOST_BYTES),
     BeforeValidator(_size),
     WithJsonSchema({"type": ["string", "integer"], "format": "size", "examples": ["16GiB", "500MB"]}),
 ]
 Duration: TypeAlias = Annotated[
     float,
-    Field(ge=0, le=_MOST_SECONDS),
     BeforeValidator(_duration),
     WithJsonSchema({"type": ["string", "number"], "format": "duration", "examples": ["90s", "15m", "1h30m"]}),
 ]

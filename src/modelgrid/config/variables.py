@@ -38,27 +38,32 @@ def _filled(value: Value, at: At, document: Document, environ: Mapping[str, str]
         return {key: _filled(item, (*at, key), document, environ, secrets) for key, item in value.items()}
     if isinstance(value, list):
         return [_filled(item, (*at, index), document, environ, secrets) for index, item in enumerate(value)]
-    if value is None or "${" not in value:
-        return value
+    return value if value is None else _filled_text(value, at, document, environ, secrets)
+
+
+def _filled_text(text: str, at: At, document: Document, environ: Mapping[str, str], secrets: set[str]) -> str:
+    wrong: list[str] = []
 
     def replaced(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
         body = _BODY.fullmatch(match["body"])
         if not match["end"] or not body:
-            document.add(
-                at, f"{match[0]!r} is not a variable: write ${{NAME}}, or $${{ for these characters themselves"
-            )
+            step = "write ${NAME}, or $${ for the characters ${ themselves"
+            wrong.append(f"{match[0]!r} is not a variable: {step}")
             return ""
-        found = environ.get(body["name"])
-        if body["default"] is not None:
-            found = found or body["default"]
+        name, default = body["name"], body["default"]
+        found = (environ.get(name) or default) if default is not None else environ.get(name)
         if found is None:
-            name = body["name"]
-            document.add(at, f"the environment variable {name} is not set: set it, or write ${{{name}:-a default}}")
+            wrong.append(f"the environment variable {name} is not set: set it, or write ${{{name}:-a default}}")
             return ""
-        if is_secret_name(body["name"]) and len(found) >= _SHORTEST_SECRET:
+        if is_secret_name(name) and len(found) >= _SHORTEST_SECRET:
             secrets.add(found)
         return found
 
-    return _REFERENCE.sub(replaced, value)
+    filled = _REFERENCE.sub(replaced, text)
+    for message in wrong:
+        document.add(at, message)
+    if wrong:
+        document.broken.add(at)
+    return filled

@@ -1,0 +1,78 @@
+"""What is shown is what holds, and no secret is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from modelgrid.config import Config, load_text, show, starter_text
+
+Load = Callable[..., Config]
+
+EVERYTHING = """
+gateway: {host: 0.0.0.0, port: 9001, workers: 2, body: 1000001, connections: 10, grace: 1500ms}
+machine: {memory: 1.5GiB}
+storage: {environments: /e, models: /m}
+models:
+  a/b:c:
+    engine: vllm
+    source: org/name
+    aliases: [x, "null", "3", "yes"]
+    args: [--a, "8192", "1.10", "true", "~", "$${NOT}", "with space", "é", "a: b", "#"]
+    env: {A: "1", B: "", C: "null"}
+    needs: {memory: 3GB}
+    scaling: {min: 1, max: 3, idle: 90m, target: 4}
+    limits: {queue: 0, wait: 0.25s}
+    served: other
+    start_timeout: 20m
+    stop_grace: 500ms
+    trust_remote_code: true
+  mine:
+    engine: custom
+    command: [serve, --port, "{port}"]
+    cwd: /tmp
+    health: /healthz
+    endpoint: /v1/chat/completions
+    type: text
+    needs: {memory: 1GiB}
+  far:
+    engine: remote
+    url: http://127.0.0.1:8080/v1
+"""
+
+
+@pytest.mark.parametrize("text", [EVERYTHING, starter_text(), ""])
+def test_what_is_shown_loads_to_the_same(text: str) -> None:
+    config = load_text(text, path=None, environ={})
+    again = load_text(show(config), path=None, environ={})
+    assert again == replace(config, digest=again.digest)
+
+
+def test_sizes_and_durations_are_shown_as_people_write_them(load: Load) -> None:
+    shown = show(load("gateway: {body: 67108864, grace: 3600}\nmachine: {memory: 1000}"))
+    assert "body: 64MiB" in shown
+    assert "grace: 1h" in shown
+    assert "memory: '1000'" in shown
+
+
+def test_no_secret_is_shown_or_in_a_repr(load: Load) -> None:
+    text = """
+        models:
+          far: {engine: remote, url: "http://127.0.0.1/v1", key: canary-2}
+          mine:
+            engine: custom
+            command: [serve, "{port}", --api-key, canary-3, --token=canary-4, "x${A_SECRET}x", --key, --verbose]
+            env: {HF_TOKEN: canary-5, PLAIN: "${A_SECRET}", ALSO: shown}
+            needs: {memory: 1GiB}
+    """
+    config = load(text, {"A_SECRET": "canary-6"})
+    assert config.models[1].env["PLAIN"] == "canary-6"
+    shown = show(config)
+    assert "canary" not in shown
+    assert "key: '********'" in shown
+    assert "[serve, '{port}', --api-key, '********', --token=********, x********x, --key, --verbose]" in shown
+    assert "ALSO: shown" in shown
+    for canary in ("canary-2", "canary-5"):
+        assert canary not in repr(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 _BYTES = {
     "": 1,
@@ -28,7 +29,7 @@ def parse_bytes(text: str | int) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
     if not match or match[2].lower() not in _BYTES:
         raise ValueError(f"{text!r} is not a size (write for example 16GiB, 500MB or a number of bytes)")
-    return int(float(match[1]) * _BYTES[match[2].lower()])
+    return int(Decimal(match[1]) * _BYTES[match[2].lower()])
 
 
 def parse_seconds(text: str | float) -> float:

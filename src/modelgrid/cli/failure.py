@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from typing import IO, Any
-
 import click
 
 FAILED = 1
@@ -18,9 +15,6 @@ class Failure(click.ClickException):
     """The command failed; the message says at what, why, and what to do."""
 
     exit_code = FAILED
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {self.format_message()}", file=file or sys.stderr)
 
 
 class NotRunningFailure(Failure):

@@ -30,11 +30,11 @@ def wait_until_ready(client: ControlClient, model: str, *, since: float, timeout
             if seen.model.state == "ready":
                 return
             if why := _failed(seen, since):
-                raise Failure(f"cannot load {model}: {why} (what it wrote: modelgrid logs {model})")
+                raise Failure(f"cannot load {model}: {why} (what it wrote: {screen.command('logs', model)})")
             if time.monotonic() >= deadline:
                 raise Failure(
                     f"cannot load {model}: it is still {seen.model.state} after {screen.age(timeout_s)} "
-                    f"(see: modelgrid why {model})"
+                    f"(see: {screen.command('why', model)})"
                 )
             tell(f"{model} is {_doing(seen)}")
             time.sleep(_POLL_S)
@@ -58,9 +58,7 @@ def _doing(seen: Why) -> str:
 @contextmanager
 def _telling() -> Iterator[Callable[[str], None]]:
     """On a terminal one line that changes, else a line for each change; on standard error either way."""
-    from rich.console import Console
-
-    out = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    out = screen.console(stderr=True)
     if out.is_terminal:
         with out.status("") as spinner:
             yield lambda line: spinner.update(screen.text(line))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from modelgrid.cli import ask
+from modelgrid.cli import ask, screen
 
 if TYPE_CHECKING:
     from modelgrid.client import ControlClient
@@ -29,7 +29,9 @@ def logs(model: str, lines: int, follow: bool) -> None:
         for log in shown:
             _print(log.replica, log.lines, titled=len(shown) > 1)
         if not any(log.lines for log in shown):
-            click.echo(f"{model} has written nothing yet (what is known of it: modelgrid why {model})", err=True)
+            click.echo(
+                f"{model} has written nothing yet (what is known of it: {screen.command('why', model)})", err=True
+            )
         if follow:
             try:
                 _follow(client, model)

@@ -63,7 +63,7 @@ def remove(name: str, named: Path | None) -> None:
     if users := ask.replicas_of_source(source):
         raise Failure(
             f"cannot remove {source}: {', '.join(users)} runs on it "
-            f"(try: modelgrid model unload {users[0]}, and wait until it is gone)"
+            f"(try: {screen.command('model', 'unload', users[0])}, and wait until it is gone)"
         )
     try:
         freed = delete(source, root)

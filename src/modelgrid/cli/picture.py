@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelgrid.cli import screen
@@ -16,17 +17,32 @@ if TYPE_CHECKING:
 _COLUMNS = ("MODEL", "ENGINE", "STATE", "MEMORY", "IN FLIGHT", "WAITING", "USED/SINCE", "WHY")
 _NUMBERS = ("MEMORY", "IN FLIGHT", "WAITING", "USED/SINCE")
 _BAR_CELLS = 24
+_WHY_COLUMNS = 28  # at least, or it moves below the table
 
 
-def picture(status: Status, *, bar: bool) -> list[RenderableType]:
-    """The parts of the picture, from top to bottom. `bar` draws memory as well as telling it."""
+def picture(status: Status, *, columns: int | None) -> list[RenderableType]:
+    """The parts of the picture, from top to bottom. `columns` is the terminal's width, None where there is none."""
     return [
         _address(status),
-        _memory(status, bar),
+        _memory(status, has_bar=columns is not None),
         *_problems(status),
         "",
-        screen.table(_COLUMNS, _rows(status), right=_NUMBERS) if status.models else _no_models(),
+        *(_tables(list(_rows(status)), columns) if status.models else [_no_models()]),
     ]
+
+
+def _tables(rows: list[_Row], columns: int | None) -> Iterator[RenderableType]:
+    """One table; on a narrow terminal reasons stand below it, rather than in a column of single words."""
+    whole = [row.cells() for row in rows]
+    without = screen.width_of(_COLUMNS[:-1], [cells[:-1] for cells in whole])
+    if columns is None or columns - without >= _WHY_COLUMNS:
+        yield screen.table(_COLUMNS, whole, right=_NUMBERS)
+        return
+    narrow = tuple(name for name in _COLUMNS if name not in ("ENGINE", "WHY"))
+    yield screen.table(narrow, [(row.cells()[0], *row.cells()[2:-1]) for row in rows], right=_NUMBERS)
+    if reasons := [(row.name.strip(), row.why) for row in rows if row.why]:
+        yield ""
+        yield screen.table((_COLUMNS[0], "WHY"), reasons)
 
 
 def _address(status: Status) -> Text:
@@ -36,10 +52,10 @@ def _address(status: Status) -> Text:
     return screen.joined(screen.text(status.address, "bold"), f"  {workers}, {up}, {config}")
 
 
-def _memory(status: Status, bar: bool) -> Text:
+def _memory(status: Status, *, has_bar: bool) -> Text:
     planned, total = status.memory_planned_bytes, status.memory_bytes
     told = f"{_of(planned, total)} planned ({status.memory_source})"
-    if not bar:
+    if not has_bar:
         return screen.text(f"memory {told}")
     full = min(_BAR_CELLS, round(_BAR_CELLS * planned / total)) if total else 0
     style = "green" if planned < 0.9 * total else "yellow"
@@ -61,7 +77,24 @@ def _no_models() -> Text:
     return screen.text("no models are configured (start with: modelgrid config init)")
 
 
-def _rows(status: Status) -> Iterator[list[str | Text]]:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    engine: str
+    state: str
+    memory: str
+    in_flight: int | None
+    waiting: str
+    time: str
+    why: str
+
+    def cells(self) -> tuple[str | Text, ...]:
+        name = screen.text(self.name, "bold" if self.engine else "")
+        in_flight = "?" if self.in_flight is None else str(self.in_flight)
+        return name, self.engine, screen.state(self.state), self.memory, in_flight, self.waiting, self.time, self.why
+
+
+def _rows(status: Status) -> Iterator[_Row]:
     known = {model.name for model in status.models}
     for model in status.models:
         yield _model(model, status.now)
@@ -73,17 +106,17 @@ def _rows(status: Status) -> Iterator[list[str | Text]]:
             yield _replica(replica, status.now, indent="")
 
 
-def _model(model: ModelStatus, now: float) -> list[str | Text]:
-    return [
-        screen.text(model.name, "bold"),
-        model.engine,
-        screen.state(model.state),
-        "?" if model.memory_bytes is None else format_bytes(model.memory_bytes),
-        _count(model.in_flight),
-        str(model.waiting),
-        f"{screen.age(now - model.last_used)} ago" if model.last_used else "never",
-        "; ".join(_reasons(model, now)),
-    ]
+def _model(model: ModelStatus, now: float) -> _Row:
+    return _Row(
+        name=model.name,
+        engine=model.engine,
+        state=model.state,
+        memory="?" if model.memory_bytes is None else _size(model.memory_bytes),
+        in_flight=model.in_flight,
+        waiting=str(model.waiting),
+        time=f"{screen.age(now - model.last_used)} ago" if model.last_used else "never",
+        why="; ".join(_reasons(model, now)),
+    )
 
 
 def _reasons(model: ModelStatus, now: float) -> Iterator[str]:
@@ -97,22 +130,22 @@ def _reasons(model: ModelStatus, now: float) -> Iterator[str]:
         yield model.note
 
 
-def _replica(replica: ReplicaStatus, now: float, *, indent: str) -> list[str | Text]:
+def _replica(replica: ReplicaStatus, now: float, *, indent: str) -> _Row:
     resident = replica.resident_bytes
-    return [
-        f"{indent}{replica.id}",
-        "",
-        screen.state(replica.state),
-        format_bytes(replica.memory_bytes) if resident is None else _of(resident, replica.memory_bytes),
-        _count(replica.in_flight),
-        "",
-        screen.age(now - replica.since),
-        replica.step or replica.why,
-    ]
+    return _Row(
+        name=f"{indent}{replica.id}",
+        engine="",
+        state=replica.state,
+        memory=_size(replica.memory_bytes) if resident is None else _of(resident, replica.memory_bytes),
+        in_flight=replica.in_flight,
+        waiting="",
+        time=screen.age(now - replica.since),
+        why=replica.step or replica.why,
+    )
 
 
-def _count(number: int | None) -> str:
-    return "?" if number is None else str(number)
+def _size(count: int) -> str:
+    return format_bytes(count) if count else "-"
 
 
 def _of(part: int, whole: int) -> str:

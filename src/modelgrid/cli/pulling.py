@@ -23,9 +23,7 @@ _LINE_EVERY_S = 5.0
 @contextmanager
 def pulling(source: str) -> Iterator[Callable[[Progress], None]]:
     """Show what is reported to the yielded function, on standard error."""
-    from rich.console import Console
-
-    out = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    out = screen.console(stderr=True)
     if out.is_terminal:
         with _bar(source, out) as on_progress:
             yield on_progress

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,11 +33,11 @@ _STYLES = {
 }
 
 
-def console() -> Console:
-    """Standard output. rich follows NO_COLOR and knows whether it is a terminal."""
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error. rich follows NO_COLOR and knows whether it is a terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def show(*parts: RenderableType) -> None:
@@ -64,21 +65,26 @@ def show_json(value: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
-    """Columns without lines. The last one may take several lines, the others are kept whole where there is room."""
+    """Columns without lines. Where room is short the first and the last one take several lines: names and reasons."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in columns:
-        last = name == columns[-1]
+        folds = name in (columns[0], columns[-1])
         made.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=not last,
-            overflow="fold" if last else "ellipsis",
+            name, justify="right" if name in right else "left", no_wrap=not folds, overflow="fold", min_width=4
         )
     for row in rows:
         made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in row))
     return made
+
+
+def width_of(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> int:
+    """The width of a table that folds nothing."""
+    from rich.cells import cell_len
+
+    widths = [max(cell_len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def text(written: str, style: str = "") -> Text:
@@ -100,7 +106,7 @@ def joined(*parts: str | Text) -> Text:
     return Text.assemble(*(text(part) if isinstance(part, str) else part for part in parts))
 
 
-def lines_of(parts: Sequence[RenderableType]) -> Any:
+def stacked(parts: Iterable[RenderableType]) -> RenderableType:
     """`parts` as one, for what is refreshed in place."""
     from rich.console import Group
 
@@ -117,3 +123,8 @@ def moment(at: float, now: float) -> str:
     """``14:03:22`` today, ``2026-11-21 14:03:22`` on other days; local time."""
     then, today = datetime.fromtimestamp(at), datetime.fromtimestamp(now)
     return then.strftime("%H:%M:%S" if then.date() == today.date() else "%Y-%m-%d %H:%M:%S")
+
+
+def command(*words: str) -> str:
+    """`words` as they can be pasted into a shell."""
+    return shlex.join(("modelgrid", *words))

@@ -30,13 +30,14 @@ def status(watch: bool, as_json: bool) -> None:
     elif as_json:
         _print_json()
     else:
-        screen.show(*_picture(_ask(), bar=screen.console().is_terminal))
+        screen.show(*_picture())
 
 
-def _picture(status: Status, *, bar: bool) -> list[RenderableType]:
+def _picture() -> list[RenderableType]:
     from modelgrid.cli.picture import picture
 
-    return picture(status, bar=bar)
+    out = screen.console()
+    return picture(_ask(), columns=out.width if out.is_terminal else None)
 
 
 def _ask() -> Status:
@@ -63,7 +64,7 @@ def _watch() -> None:
     with Live(console=out, auto_refresh=False) as live:
         try:
             while True:
-                live.update(screen.lines_of(_moment()), refresh=True)
+                live.update(screen.stacked(_moment()), refresh=True)
                 time.sleep(_REFRESH_S)
         except KeyboardInterrupt:
             pass
@@ -72,7 +73,7 @@ def _watch() -> None:
 def _moment() -> list[RenderableType]:
     """The picture now. A daemon that is away may come back, so that ends nothing."""
     try:
-        return _picture(_ask(), bar=True)
+        return _picture()
     except NotRunningFailure:
         return [screen.text(f"modelgrid is not running ({START_IT})", "yellow")]
     except Failure as failure:

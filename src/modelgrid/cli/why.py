@@ -65,7 +65,7 @@ def _facts(answer: Why) -> Iterator[str]:
     if model.note:
         yield model.note
     if model.state in ("failed", "unavailable", "starting"):
-        yield f"what its engine wrote: modelgrid logs {model.name}"
+        yield f"what its engine wrote: {screen.command('logs', model.name)}"
 
 
 def _replica(replica: ReplicaStatus, now: float) -> Text:

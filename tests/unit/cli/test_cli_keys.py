@@ -1,0 +1,72 @@
+"""Keys are made, listed and revoked without a daemon, and a running one sees it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+
+from modelgrid.config.paths import Paths
+from modelgrid.store import SqliteStore, open_store
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_key_is_printed_alone_so_that_a_shell_can_hold_it(run: Run, paths: Paths) -> None:
+    done = run("key", "create", "laptop")
+    assert done.returncode == 0
+    assert done.stdout.startswith("mg-")
+    assert done.stdout.count("\n") == 1
+    assert "not shown again" in done.stderr
+    (key,) = open_store(paths.store).keys()
+    assert (key.name, key.shown) == ("laptop", done.stdout[:7])
+
+
+def test_a_key_as_json(run: Run) -> None:
+    answer = json.loads(run("key", "create", "laptop", "--json").stdout)
+    assert set(answer) == {"key", "id", "name"}
+    listed = run("key", "list", "--json").stdout
+    assert json.loads(listed)["keys"][0]["id"] == answer["id"]
+    assert answer["key"] not in listed
+    assert answer["key"] not in run("key", "list").stdout
+
+
+def test_a_key_is_made_where_modelgrid_never_ran(run: Run) -> None:
+    assert "there are no keys" in run("key", "list").stdout
+    assert run("key", "create", "first").returncode == 0
+
+
+def test_keys_are_listed_and_revoked(run: Run) -> None:
+    run("key", "create", "a")
+    run("key", "create", "b")
+    assert run("key", "revoke", "a").stdout.startswith("revoked key 'a' (mg-")
+    rows = [line.split() for line in run("key", "list").stdout.splitlines()]
+    assert rows[0] == ["ID", "NAME", "KEY", "CREATED", "STATE"]
+    assert [(row[1], row[-1]) for row in rows[1:]] == [("a", "revoked"), ("b", "use")]
+
+
+def test_a_refused_key_says_what_to_do(run: Run) -> None:
+    run("key", "create", "a")
+    again = run("key", "create", "a")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr.startswith("Error: cannot create a key named 'a': there is one")
+    unknown = run("key", "revoke", "nobody")
+    assert unknown.returncode == 1
+    assert unknown.stderr == "Error: cannot revoke key 'nobody': there is no such key (see: modelgrid key list)\n"
+
+
+def test_a_running_controller_sees_a_new_key(run: Run, store: SqliteStore) -> None:
+    before = store.version()
+    run("key", "create", "a")
+    assert store.version() != before
+    assert len(store.keys()) == 1
+
+
+def test_an_unreadable_store_is_told_with_its_place_and_the_next_step(run: Run, paths: Paths) -> None:
+    paths.store.write_bytes(b"no database\n" * 500)
+    done = run("key", "list")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"Error: cannot read the store at {paths.store}: file is not a database "
+        "(move it away and start again: running engines are found and adopted)\n"
+    )

@@ -1,0 +1,29 @@
+"""What a model's source may be: a local path, a hub id, ``package:NAME``, or ``stand-in``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+STAND_IN = "stand-in"
+PACKAGE = "package:"
+
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
+
+
+class WeightsError(Exception):
+    """Weights could not be had; the text says what, why, and what to do."""
+
+
+def hub_id(source: str) -> str | None:
+    """The id on the hub, or None where the source is of another kind. Safe as a relative path."""
+    if source == STAND_IN or not _HUB_ID.fullmatch(source) or ".." in source:
+        return None
+    return source
+
+
+def needs_pull(source: str, root: Path) -> bool:
+    """Whether `pull` has something to do before a model of this source can start."""
+    from modelgrid.weights.held import resolve
+
+    return hub_id(source) is not None and resolve(source, root) is None

@@ -1,0 +1,214 @@
+"""Pulling from a hub: whole, resumed, refused, and when it isn't there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modelgrid.spec import Unknown
+from modelgrid.weights import (
+    Progress,
+    WeightsError,
+    hub_answers,
+    list_weights,
+    needs_pull,
+    pull,
+    remove,
+    resolve,
+    size_bytes,
+)
+
+if TYPE_CHECKING:
+    from unit.weights.conftest import Hub
+
+WEIGHTS = bytes(range(256)) * 4096 * 12  # more than one of the pieces that the library fetches
+
+
+def nothing(_: Progress) -> None:
+    pass
+
+
+@pytest.fixture
+def model(hub: Hub) -> str:
+    hub.models["owner/tiny"] = {
+        "config.json": b'{"model_type": "llama"}',
+        "model.safetensors": WEIGHTS,
+        "pytorch_model.bin": b"the same in an older format",
+        "onnx/model.onnx": b"the same for another runtime",
+    }
+    return "owner/tiny"
+
+
+def test_pull_fetches_one_format_of_the_weights(hub: Hub, model: str, tmp_path: Path) -> None:
+    folder = pull(model, tmp_path, nothing)
+    assert folder == tmp_path / "owner" / "tiny"
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert (folder / "config.json").read_bytes() == b'{"model_type": "llama"}'
+    assert not (folder / "pytorch_model.bin").exists()
+    assert not (folder / "onnx").exists()
+    assert resolve(model, tmp_path) == folder
+
+
+def test_pull_tells_how_far_it_is(hub: Hub, model: str, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    pull(model, tmp_path, seen.append)
+    total = len(WEIGHTS) + len(b'{"model_type": "llama"}')
+    assert {progress.total_bytes for progress in seen} == {total}
+    assert [progress.done_bytes for progress in seen] == sorted(progress.done_bytes for progress in seen)
+    assert seen[-1] == Progress(total, total, "")
+    assert len([progress for progress in seen if progress.file == "model.safetensors"]) > 1
+
+
+def test_pull_twice_asks_the_hub_once(hub: Hub, model: str, tmp_path: Path) -> None:
+    pull(model, tmp_path, nothing)
+    asked = len(hub.asked)
+    pull(model, tmp_path, nothing)
+    assert len(hub.asked) == asked
+
+
+class BrokenOff(Exception):
+    """What a test raises to end a pull."""
+
+
+def test_a_pull_that_was_broken_off_is_resumed(hub: Hub, model: str, tmp_path: Path) -> None:
+    def leave(progress: Progress) -> None:
+        if progress.file == "model.safetensors" and progress.done_bytes > len(WEIGHTS) // 2:
+            raise BrokenOff
+
+    with pytest.raises(BrokenOff):
+        pull(model, tmp_path, leave)
+    assert resolve(model, tmp_path) is None
+    assert needs_pull(model, tmp_path)
+    assert list_weights(tmp_path) == []
+    hub.asked.clear()
+    folder = pull(model, tmp_path, nothing)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    ranges = [asked for method, path, asked in hub.asked if method == "GET" and path.endswith("model.safetensors")]
+    assert ranges
+    assert ranges[0].startswith("bytes=")
+    assert not ranges[0].startswith("bytes=0-")
+
+
+def test_a_connection_that_breaks_is_taken_up_again(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.breaks_at["model.safetensors"] = len(WEIGHTS) // 2
+    folder = pull(model, tmp_path, nothing)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_gated_model_says_where_to_accept_its_licence(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.gated.add(model)
+    with pytest.raises(WeightsError) as failure:
+        pull(model, tmp_path, nothing)
+    assert str(failure.value) == (
+        f"cannot pull owner/tiny: it is gated, and HF_TOKEN is not set (accept its licence at {hub.url}/owner/tiny, "
+        "then set HF_TOKEN to a token of that account)"
+    )
+
+
+def test_a_token_without_access_is_told_so(
+    hub: Hub, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.gated.add(model)
+    monkeypatch.setenv("HF_TOKEN", "hf_canary")
+    with pytest.raises(WeightsError, match="the account of HF_TOKEN has no access") as failure:
+        pull(model, tmp_path, nothing)
+    assert "hf_canary" not in str(failure.value)
+
+
+def test_a_token_with_access_is_used(hub: Hub, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.gated.add(model)
+    monkeypatch.setenv("HF_TOKEN", "good")
+    assert pull(model, tmp_path, nothing).is_dir()
+
+
+def test_a_model_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as failure:
+        pull("owner/missing", tmp_path, nothing)
+    assert str(failure.value) == (
+        f"cannot ask the hub for owner/missing: {hub.url} has no such model, or it is private "
+        "(check the spelling; for a private one set HF_TOKEN)"
+    )
+
+
+def test_a_hub_that_fails(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.status = 500
+    with pytest.raises(WeightsError, match=r"answered 500 \(try again later\)"):
+        pull(model, tmp_path, nothing)
+
+
+def test_a_hub_that_is_not_there(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(WeightsError, match=r"http://127.0.0.1:1 can't be reached: .*check the network and HF_ENDPOINT"):
+        pull("owner/tiny", tmp_path, nothing)
+
+
+def test_offline_asks_nobody(hub: Hub, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
+        pull(model, tmp_path, nothing)
+    assert not hub_answers()
+    assert hub.asked == []
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.claimed["model.safetensors"] = shutil.disk_usage(tmp_path).total + (1 << 40)
+    with pytest.raises(WeightsError, match=r"cannot pull owner/tiny: it needs .* TiB, .* has .* free"):
+        pull(model, tmp_path, nothing)
+    assert not any("/resolve/" in path for _, path, _ in hub.asked)
+
+
+@pytest.mark.parametrize("source", ["../../etc", "/etc", "package:x", "stand-in", "a/b/c", "owner/..", "", "owner/a b"])
+def test_what_is_no_hub_id_is_not_pulled(hub: Hub, tmp_path: Path, source: str) -> None:
+    with pytest.raises(WeightsError, match="it is not the id of a model on a hub"):
+        pull(source, tmp_path, nothing)
+    assert hub.asked == []
+
+
+def test_a_hub_answers_when_it_knows_a_model_that_all_hubs_have(hub: Hub) -> None:
+    assert not hub_answers()
+    hub.models["sentence-transformers/all-MiniLM-L6-v2"] = {}
+    assert hub_answers()
+
+
+def test_a_page_of_a_proxy_is_no_answer_of_a_hub(hub: Hub) -> None:
+    hub.models["sentence-transformers/all-MiniLM-L6-v2"] = {}
+    hub.status = 403
+    assert not hub_answers()
+
+
+def test_the_size_comes_from_the_hub_before_and_from_the_files_after_a_pull(
+    hub: Hub, model: str, tmp_path: Path
+) -> None:
+    assert size_bytes(model, tmp_path) == len(WEIGHTS)
+    pull(model, tmp_path, nothing)
+    hub.status = 500
+    assert size_bytes(model, tmp_path) == len(WEIGHTS)
+
+
+def test_a_size_that_cannot_be_had_is_unknown(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.status = 503
+    assert isinstance(size_bytes(model, tmp_path), Unknown)
+    assert isinstance(size_bytes("/no/such/folder", tmp_path), Unknown)
+    assert isinstance(size_bytes(str(tmp_path), tmp_path), Unknown)
+
+
+def test_what_was_pulled_is_listed_and_removed(hub: Hub, model: str, tmp_path: Path) -> None:
+    folder = pull(model, tmp_path, nothing)
+    (held,) = list_weights(tmp_path)
+    assert (held.source, held.path) == (model, folder)
+    assert held.size_bytes >= len(WEIGHTS)
+    assert remove(model, tmp_path) == held.size_bytes
+    assert list_weights(tmp_path) == []
+    assert resolve(model, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_there_or_not_ours_is_not_removed(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="it is not there"):
+        remove("owner/tiny", tmp_path)
+    with pytest.raises(WeightsError, match="its files are not ours to delete"):
+        remove(str(tmp_path), tmp_path)
+    assert tmp_path.is_dir()

@@ -52,20 +52,20 @@ def _not_negative(value: float, text: object) -> float:
 
 
 def format_bytes(count: int) -> str:
-    """``1.5 GiB``: three figures at most, the largest unit that leaves at least one."""
+    """``1.5 GiB``: the largest unit that leaves at least one, to a tenth below a hundred."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        if value < 1023.5:  # what would be rounded up to 1024 is 1.0 of the next
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
 
 
 def format_seconds(seconds: float) -> str:
     """``850ms``, ``4.2s``, ``3m20s``, ``2h05m``, ``3d04h``."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f}ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}s"
     whole = round(seconds)
     if whole < 3600:

@@ -17,6 +17,7 @@ Value: TypeAlias = "str | list[Value] | dict[str, Value] | None"
 At: TypeAlias = tuple[str | int, ...]  # the way to a value: ("models", "qwen", "args", 0)
 
 _LONGEST_TEXT = 2**20  # characters
+_LONGEST_MESSAGE = 500  # characters; a value that is quoted in one may be of any length
 _MOST_VALUES = 100_000  # after anchors are expanded, which can multiply without end
 _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "value", "map", "seq")}
@@ -45,6 +46,8 @@ class Document:
         """Note a problem with the value at `at` (or with its key)."""
         if at in self.broken:
             return
+        if len(message) > _LONGEST_MESSAGE:
+            message = message[:_LONGEST_MESSAGE] + "…"
         place = self._place(at, of_key)
         self.problems.append(ConfigProblem(place.line, place.column, place.origin or dotted(at), message))
 

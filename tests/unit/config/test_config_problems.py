@@ -96,6 +96,11 @@ def test_a_mistake_says_what_is_wrong_and_the_next_step(problems: Lines, text: s
     assert any(expected in line for line in problems(text)), problems(text)
 
 
+def test_a_long_value_does_not_fill_the_screen(problems: Lines) -> None:
+    (line,) = problems("machine: {memory: " + "x" * 10_000 + "}")
+    assert len(line) < 600
+
+
 def test_an_alias_belongs_to_one_model(problems: Lines) -> None:
     text = """\
         models:

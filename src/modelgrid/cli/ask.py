@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,13 +97,15 @@ def source(name: str, named: Path | None) -> tuple[str, Path]:
     """The source of the configured model that is called `name`, or `name` itself as a hub id; and `weights_root`."""
     config = configuration(named)
     for spec in config.models:
-        if name == spec.name or (name in spec.aliases and name != spec.source):
+        if name == spec.name or name in spec.aliases:
             if spec.source is None:
                 raise Failure(f"cannot find weights of {name}: a model of engine {spec.engine} has none of its own")
             return spec.source, weights_root(config)
-    if "/" not in name and ":" not in name:
-        names = ", ".join(spec.name for spec in config.models) or "none"
-        raise Failure(f"cannot find {name!r}: it is neither a hub id (owner/name) nor a configured model ({names})")
+    if "/" not in name:
+        names = [spec.name for spec in config.models]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+        raise Failure(f"cannot find model {name!r}: it is neither configured ({hint}) nor a hub id (OWNER/NAME)")
     return name, weights_root(config)
 
 

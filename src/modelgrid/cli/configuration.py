@@ -34,7 +34,7 @@ def init(named: Path | None, force: bool) -> None:
         raise Failure(f"cannot write {path}: there is one (keep it, or replace it with --force)") from error
     except OSError as error:
         raise Failure(f"cannot write {path}: {error.strerror} (name another place with --config)") from error
-    click.echo(f"wrote {path}\nedit it, check it with: modelgrid config check, and serve it with: modelgrid serve")
+    click.echo(f"wrote {path}\nnext: edit it, then modelgrid config check, then modelgrid serve")
 
 
 @config.command(short_help="Show the configuration in force.")

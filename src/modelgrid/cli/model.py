@@ -39,15 +39,20 @@ def listed(named: Path | None, as_json: bool) -> None:
 def pull(name: str, named: Path | None) -> None:
     """Fetch the weights of MODEL, the name of a configured one or a hub id. What was broken off is resumed."""
     from modelgrid.cli.pulling import pulling
-    from modelgrid.weights import WeightsError
+    from modelgrid.weights import WeightsError, hub_id
     from modelgrid.weights import pull as fetch
 
     source, root = ask.source(name, named)
+    if hub_id(source) is None:
+        click.echo(f"{name} needs no pull: its source is {source}, which is not on a hub")
+        return
     try:
         with pulling(source) as on_progress:
             path = fetch(source, root, on_progress)
     except WeightsError as error:
         raise Failure(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise Failure(f"stopped pulling {source} (the same command resumes it)") from error
     click.echo(f"{source} is at {path}")
 
 

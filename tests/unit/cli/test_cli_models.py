@@ -1,0 +1,158 @@
+"""The models' commands: what is configured, and the weights on the disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from modelgrid.api.fake import FakeControl
+from modelgrid.config.paths import Paths
+from modelgrid.spec import ModelStatus, ReplicaStatus
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+CONFIG = """
+models:
+  tiny: {engine: vllm, source: owner/tiny, aliases: [gpt-4o-mini], needs: {memory: 1GiB}}
+  mine: {engine: custom, command: [serve, "{port}"], needs: {memory: 1GiB}}
+"""
+FILES = {"config.json": b"{}", "model.safetensors": b"w" * 3000}
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A hub that has one model."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        name = self.path.rpartition("/")[2]
+        if self.path.startswith("/api/models/owner/tiny"):
+            siblings = [{"rfilename": file, "size": len(content)} for file, content in FILES.items()]
+            self.answer(200, json.dumps({"id": "owner/tiny", "sha": REVISION, "siblings": siblings}).encode())
+        elif self.path.startswith("/owner/tiny/resolve/") and name in FILES:
+            self.answer(200, FILES[name])
+        else:
+            self.answer(404, b"{}")
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Repo-Commit", REVISION)
+        self.send_header("ETag", f'"{len(body)}"')
+        if status == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[dict[str, str]]:
+    """The environment that leads to the hub."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}",
+        "HF_HUB_OFFLINE": "0",
+        "NO_PROXY": "127.0.0.1",
+    }
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> None:
+    (tmp_path / "modelgrid.yaml").write_text(CONFIG)
+
+
+def rows(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+@pytest.mark.usefixtures("configured")
+def test_models_are_listed_without_a_daemon(run: Run) -> None:
+    assert rows(run("model", "list").stdout) == [
+        ["MODEL", "ENGINE", "STATE", "PULLED", "ALIASES", "SOURCE"],
+        ["tiny", "vllm", "-", "-", "gpt-4o-mini", "owner/tiny"],
+        ["mine", "custom", "-", "-", "-", "-"],
+    ]
+
+
+@pytest.mark.usefixtures("configured")
+def test_models_are_listed_with_their_state_while_modelgrid_runs(run: Run, control: FakeControl) -> None:
+    assert [row[2] for row in rows(run("model", "list").stdout)[1:]] == ["-", "ready"]
+    listed = json.loads(run("model", "list", "--json").stdout)
+    assert [(model["name"], model["state"]) for model in listed["models"]] == [("tiny", None), ("mine", "ready")]
+    assert listed["unused"] == []
+
+
+@pytest.mark.usefixtures("configured")
+def test_weights_are_pulled_listed_and_removed_by_the_models_name(run: Run, hub: dict[str, str], paths: Paths) -> None:
+    pulled = run("model", "pull", "gpt-4o-mini", **hub)
+    folder = paths.models / "owner" / "tiny"
+    assert (pulled.returncode, pulled.stdout) == (0, f"owner/tiny is at {folder}\n"), pulled.stderr
+    assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    (tiny, _) = json.loads(run("model", "list", "--json").stdout)["models"]
+    assert (tiny["weights_path"], tiny["weights_bytes"] > 3000) == (str(folder), True)
+    removed = run("model", "remove", "tiny")
+    assert removed.stdout.startswith("removed owner/tiny: ")
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("configured")
+def test_weights_that_no_model_uses_are_listed_apart(run: Run, hub: dict[str, str], tmp_path: Path) -> None:
+    run("model", "pull", "owner/tiny", **hub)
+    (tmp_path / "modelgrid.yaml").write_text("models: {}\n")
+    shown = run("model", "list").stdout
+    assert "pulled, and used by no model" in shown
+    assert rows(shown)[-1][0] == "owner/tiny"
+
+
+@pytest.mark.usefixtures("configured")
+def test_weights_that_a_replica_runs_on_are_not_removed(
+    run: Run, hub: dict[str, str], control: FakeControl, model: ModelStatus, replica: ReplicaStatus, paths: Paths
+) -> None:
+    run("model", "pull", "tiny", **hub)
+    control.show(replace(model, name="tiny", source="owner/tiny"), replicas=(replace(replica, model="tiny"),))
+    refused = run("model", "remove", "tiny")
+    assert refused.returncode == 1
+    assert "cannot remove owner/tiny: tiny runs on it (try: modelgrid model unload tiny" in refused.stderr
+    assert (paths.models / "owner" / "tiny").exists()
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pull", "mine"], "a model of engine custom has none of its own"),
+        (["pull", "tony"], "neither configured (did you mean 'tiny'?) nor a hub id (OWNER/NAME)"),
+        (["remove", "owner/tiny"], "cannot remove owner/tiny: it is not there"),
+        (["pull", "owner/nothing"], "has no such model"),
+    ],
+)
+def test_what_cannot_be_done_is_said(run: Run, hub: dict[str, str], words: list[str], says: str) -> None:
+    done = run("model", *words, **hub)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+
+
+def test_what_needs_no_pull_is_said(run: Run) -> None:
+    done = run("model", "pull", "stand-in")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "stand-in needs no pull: its source is stand-in, which is not on a hub\n",
+    )

@@ -83,8 +83,9 @@ class Census:
     Not for use by two threads at once.
     """
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, instance: str, *, young_s: float = _YOUNG_S) -> None:
         self._instance = instance
+        self._young_s = young_s
         self._marks: dict[Identity, Mark | None] = {}
         self._members: dict[Identity, ReplicaId] = {}
 
@@ -109,7 +110,7 @@ class Census:
 
     def _read_marks(self, living: Mapping[int, Process]) -> None:
         known, self._marks = self._marks, {}
-        young = _now() - _YOUNG_S * _ticks_per_s()
+        young = _now() - self._young_s * _ticks_per_s()
         for pid, process in living.items():
             identity = process.identity
             mark = known.get(identity)

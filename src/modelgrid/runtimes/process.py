@@ -23,6 +23,7 @@ from modelgrid.runtimes.ports import HOST, Ports, holder, is_free
 from modelgrid.runtimes.records import Record, Records, record_of
 from modelgrid.runtimes.replica_logs import ReplicaLogs
 from modelgrid.runtimes.runtime import Progress, Runtime, StartError
+from modelgrid.runtimes.signals import send
 from modelgrid.spec import Exited, Launch, ReplicaId, Running, Seen, Unknown
 
 _START_LOCK_S = 10.0  # a start holds the lock for milliseconds
@@ -219,7 +220,7 @@ class ProcessRuntime(Runtime):
                     if not force:
                         return self._ask(members)
                     for member in members:
-                        _send(member.identity, signal.SIGKILL)
+                        send(member.identity, signal.SIGKILL)
                     if time.monotonic() >= deadline:
                         return None
                     time.sleep(0.005)
@@ -231,7 +232,7 @@ class ProcessRuntime(Runtime):
         for member in members:
             if member.identity not in self._asked:
                 self._asked.add(member.identity)
-                _send(member.identity, signal.SIGTERM)
+                send(member.identity, signal.SIGTERM)
 
     def _forget(self, replica: ReplicaId) -> None:
         with self._guard:
@@ -252,24 +253,6 @@ async def _to_its_end(work: Callable[[], None]) -> None:
         if not task.cancelled():
             task.exception()  # is of no interest any more
         raise
-
-
-def _send(process: Identity, number: signal.Signals) -> None:
-    """Signal this very process: a descriptor stays with it, where its pid may go to a stranger meanwhile."""
-    try:
-        descriptor = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
-        try:
-            if census.identify(process.pid) != process:
-                return
-            if descriptor is None:
-                os.kill(process.pid, number)
-            else:
-                signal.pidfd_send_signal(descriptor, number)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _popen(argv: Sequence[str], environ: Mapping[str, str], launch: Launch, log: int) -> subprocess.Popen[bytes]:

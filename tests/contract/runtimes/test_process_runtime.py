@@ -169,6 +169,20 @@ def test_a_pid_that_was_given_to_another_process_is_neither_seen_nor_stopped(pro
     asyncio.run(scenario())
 
 
+def test_a_member_that_got_the_dead_leaders_pid_is_not_the_leader(processes: ProcessBench) -> None:
+    async def scenario() -> None:
+        await processes.runtime().start(ONE, processes.lives(), quiet)
+        path = processes.folder / "records" / f"{ONE}.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"started": record["started"] - 1}))
+        runtime = processes.runtime()
+        assert (await see(runtime))[ONE].state == Exited("gone while nobody watched", 1)
+        await stop_to_the_end(runtime, ONE, force=False)
+        assert processes.count() == 0
+
+    asyncio.run(scenario())
+
+
 def test_a_leader_that_lost_its_environment_is_known_by_its_session(processes: ProcessBench) -> None:
     """As programs that rewrite their title do."""
     program = (
@@ -436,5 +450,25 @@ def test_list_sees_a_replica_that_begins_and_ends_between_two_looks(processes: P
 
         await wait_for(ended)
         assert (await see(runtime))[ONE].state == Exited("exited with code 7", 0)
+
+    asyncio.run(scenario())
+
+
+def test_the_test_engine_with_a_child_and_deaf_ears_is_gone_by_force(processes: ProcessBench) -> None:
+    argv = ("{python}", "-m", "modelgrid.services.faulty", "--port", "{port}", "--refuse-stop", "--spawn-child")
+
+    async def scenario() -> None:
+        runtime = processes.runtime()
+        await runtime.start(ONE, Launch(ModelName("tiny"), "r1", "tiny", argv=argv), quiet)
+
+        async def with_child() -> bool:
+            return processes.count() == 2
+
+        await wait_for(with_child)
+        await runtime.stop(ONE, force=False)
+        assert isinstance((await see(runtime))[ONE].state, Running)
+        await runtime.stop(ONE, force=True)
+        assert await see(runtime) == {}
+        assert processes.count() == 0
 
     asyncio.run(scenario())

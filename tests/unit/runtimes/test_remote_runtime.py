@@ -37,6 +37,17 @@ def test_its_key_is_not_written_down(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
+def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        runtime = RemoteRuntime(records=tmp_path)
+        await runtime.start(ONE, LAUNCH, quiet)
+        before = await runtime.list()
+        await runtime.start(ONE, replace(LAUNCH, url="https://other.example/v1"), quiet)
+        assert await runtime.list() == before
+
+    asyncio.run(scenario())
+
+
 def test_without_a_url_there_is_nothing_to_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="it has no url"):
         asyncio.run(RemoteRuntime(records=tmp_path).start(ONE, replace(LAUNCH, url=None), quiet))

@@ -13,7 +13,7 @@ from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.endpoints import Found
-from modelgrid.gateway.options import LINGER_S, PIPELINED_BYTES, PIPELINED_REQUESTS, GatewayOptions
+from modelgrid.gateway.options import LINGER_S, PARSED_BYTES, PIPELINED_BYTES, GatewayOptions
 from modelgrid.gateway.request import NOT_FORWARDED, READ, Line, Request, forwarded, split_target
 
 
@@ -73,8 +73,8 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = Deadline(service.loop, self._expire)
         self._transport: asyncio.Transport | None = None
         self._ready: deque[Ready] = deque()
-        self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._held = bytearray()
+        self._is_stopped = False  # more is left in the kernel
         self._request: Request | None = None  # whose turn it is
         self._job: Job | None = None
         self._is_serving = False
@@ -182,7 +182,10 @@ class ClientConnection(asyncio.Protocol):
         if self._request is not None or self.is_paused:
             self._hold_back(data)
             return
-        self._feed(data)
+        if self._held or len(data) > self._parsed_bytes():
+            self._held += data
+        else:
+            self._feed(data)
         self._go_on()
 
     def pause_writing(self) -> None:
@@ -250,18 +253,27 @@ class ClientConnection(asyncio.Protocol):
                 self._put_last(answers.head_too_large(self._options.header_bytes))
 
     def _hold_back(self, data: bytes) -> None:
-        self._held.append(data)
-        self._held_bytes += len(data)
-        if self._held_bytes > PIPELINED_BYTES and self._transport is not None:
+        self._held += data
+        if len(self._held) > PIPELINED_BYTES and self._transport is not None:
+            self._is_stopped = True
             self._transport.pause_reading()
 
     def _take_held(self) -> None:
-        data = b"".join(self._held)
-        if self._held_bytes > PIPELINED_BYTES and self._transport is not None:
+        count = self._parsed_bytes()
+        with memoryview(self._held) as held:
+            data = bytes(held[:count])
+        del self._held[:count]
+        if self._is_stopped and not self._held and self._transport is not None:
+            self._is_stopped = False
             self._transport.resume_reading()
-        self._held.clear()
-        self._held_bytes = 0
         self._feed(data)
+
+    def _parsed_bytes(self) -> int:
+        """How much to give the parser, which can't be stopped between two requests: the rest of a body of known
+        size, or little."""
+        if self._is_receiving and self._head is not None and b"content-length" in self._read:
+            return max(PARSED_BYTES, int(self._read[b"content-length"]) - self._body_bytes)
+        return PARSED_BYTES
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read on as if no upgrade had been offered: callers offer h2c unasked, and their parser stops there."""
@@ -279,8 +291,6 @@ class ClientConnection(asyncio.Protocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        if len(self._ready) >= PIPELINED_REQUESTS:
-            self._stop(answers.bad_request(f"cannot take more than {PIPELINED_REQUESTS} requests at once"))
         self._start_request()
         self._is_receiving = True
 

@@ -131,7 +131,7 @@ class _Choice(msgspec.Struct):
 
 class _Completion(msgspec.Struct):
     choices: list[_Choice] = []
-    error: msgspec.Raw | None = None
+    error: object = None
 
 
 _completion: Final = msgspec.json.Decoder(_Completion)
@@ -145,7 +145,7 @@ def read_delta(event: bytes) -> str:
         completion = _completion.decode(event)
     except (msgspec.DecodeError, UnicodeDecodeError) as found:
         raise EngineTrouble(f"sent an event that is no JSON: {found}") from None
-    if completion.error is not None and bytes(completion.error) != b"null":
+    if completion.error is not None:
         raise EngineTrouble(f"reports an error: {read_error(event)}")
     return "".join(choice.delta.content or "" for choice in completion.choices)
 

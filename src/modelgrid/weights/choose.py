@@ -20,6 +20,7 @@ class File:
 
     name: str  # path within the repository
     size_bytes: int
+    sha256: str | None = None  # of its content, where the hub tells it
 
 
 def choose_files(files: Iterable[File]) -> list[File]:

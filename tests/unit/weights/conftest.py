@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-
 
 @dataclass
 class Hub:
@@ -23,6 +21,8 @@ class Hub:
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)  # without the token "good"
     claimed: dict[str, int] = field(default_factory=dict)  # sizes that it claims, by file
+    claimed_sha256: dict[str, str] = field(default_factory=dict)
+    revision: str = "0123456789abcdef0123456789abcdef01234567"
     breaks_at: dict[str, int] = field(default_factory=dict)  # close the connection after so many bytes, by file
     status: int | None = None  # answer everything with it
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, Range
@@ -61,9 +61,21 @@ class Handler(BaseHTTPRequestHandler):
         if model not in self.hub.models:
             return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, with_body)
         files = self.hub.models[model]
-        siblings = [{"rfilename": name, "size": self.hub.claimed.get(name, len(data))} for name, data in files.items()]
-        body = {"id": model, "sha": REVISION, "siblings": siblings, "gated": model in self.hub.gated, "tags": []}
+        siblings = [self.sibling(name, data) for name, data in files.items()]
+        body = {
+            "id": model,
+            "sha": self.hub.revision,
+            "siblings": siblings,
+            "gated": model in self.hub.gated,
+            "tags": [],
+        }
         return self.send(200, json.dumps(body).encode(), {}, with_body)
+
+    def sibling(self, name: str, data: bytes) -> dict[str, Any]:
+        size = self.hub.claimed.get(name, len(data))
+        sha256 = self.hub.claimed_sha256.get(name) or hashlib.sha256(data).hexdigest()
+        lfs = {"lfs": {"size": size, "sha256": sha256, "pointerSize": 134}} if name.endswith(".safetensors") else {}
+        return {"rfilename": name, "size": size, **lfs}
 
     def file(self, model: str, name: str, with_body: bool) -> None:
         if refused := self.refused(model):
@@ -71,7 +83,11 @@ class Handler(BaseHTTPRequestHandler):
         data = self.hub.models[model].get(name)
         if data is None:
             return self.send(404, b"{}", {"X-Error-Code": "EntryNotFound"}, with_body)
-        headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": REVISION, "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": f'"{hashlib.sha1(data).hexdigest()}"',
+            "X-Repo-Commit": self.hub.revision,
+            "Accept-Ranges": "bytes",
+        }
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"

@@ -98,6 +98,34 @@ def test_a_connection_that_breaks_is_taken_up_again(hub: Hub, model: str, tmp_pa
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_pull_of_a_newer_revision_keeps_nothing_of_the_older(hub: Hub, model: str, tmp_path: Path) -> None:
+    def leave(progress: Progress) -> None:
+        if progress.file == "model.safetensors":
+            raise BrokenOff
+
+    with pytest.raises(BrokenOff):
+        pull(model, tmp_path, leave)
+    hub.revision = "f" * 40
+    hub.models[model]["config.json"] = b'{"model_type": "qwen2"}'
+    assert len(hub.models[model]["config.json"]) == len(b'{"model_type": "llama"}')
+    folder = pull(model, tmp_path, nothing)
+    assert (folder / "config.json").read_bytes() == b'{"model_type": "qwen2"}'
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_refused_and_not_kept(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.claimed_sha256["model.safetensors"] = "0" * 64
+    with pytest.raises(WeightsError, match="its content is not what the hub says"):
+        pull(model, tmp_path, nothing)
+    del hub.claimed_sha256["model.safetensors"]
+    assert (pull(model, tmp_path, nothing) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.models[model]["../../planted.json"] = b"{}"
+    with pytest.raises(WeightsError, match="is not the name of a file"):
+        pull(model, tmp_path, nothing)
+
+
 def test_a_gated_model_says_where_to_accept_its_licence(hub: Hub, model: str, tmp_path: Path) -> None:
     hub.gated.add(model)
     with pytest.raises(WeightsError) as failure:

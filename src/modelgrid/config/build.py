@@ -37,13 +37,14 @@ def storage_config(section: StorageSection, folder: Path) -> StorageConfig:
 
 def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
     """One model; relative paths are below `folder`, where the file lies."""
+    engine = section.engine or "custom"  # `check_models` has told of one that is missing
     script, base = _script(section, folder)
     requirements = section.requirements and str(_absolute(section.requirements, folder))
     if script and not requirements and (beside := script.parent / "requirements.txt").is_file():
         requirements = str(beside)
     return ModelSpec(
         name=ModelName(name),
-        engine=section.engine,
+        engine=engine,
         source=section.source and _source(section.source, folder),
         aliases=tuple(section.aliases),
         args=tuple(section.args),
@@ -54,7 +55,7 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
         command=tuple(section.command),
         script=str(script) if script else None,
         requirements=requirements,
-        cwd=_cwd(section, base),
+        cwd=_cwd(section, engine, base),
         port=section.port,
         health=section.health,
         endpoint=section.endpoint,
@@ -83,10 +84,10 @@ def _script(section: ModelSection, folder: Path) -> tuple[Path | None, Path]:
     return _absolute(written, folder), folder
 
 
-def _cwd(section: ModelSection, base: Path) -> str | None:
+def _cwd(section: ModelSection, engine: str, base: Path) -> str | None:
     if section.cwd:
         return str(_absolute(section.cwd, base))
-    return str(base) if section.engine == "custom" else None
+    return str(base) if engine == "custom" else None
 
 
 def _source(written: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from modelgrid.config.config import GatewayConfig
+from modelgrid.engines import ENGINES
 from modelgrid.spec import Limits, Scaling
 from modelgrid.spec.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 
@@ -19,6 +20,7 @@ START_TIMEOUT_S, STOP_GRACE_S = 600.0, 10.0
 _MOST_BYTES = 2**50
 _MOST_SECONDS = 365 * 86400.0
 _LONGEST_NAME = 256
+_VARIABLE = {"type": "string", "pattern": r"\$\{.+\}"}
 
 
 def _size(value: object) -> int:
@@ -189,9 +191,8 @@ class LimitsSection(_Section):
 class ModelSection(_Section):
     """One model. Which fields an engine uses is the engine's to say; one that it doesn't use is an error."""
 
-    engine: Text = Field(
-        default="custom",
-        description="What serves the model. May be absent where `service_script` is given: then `custom`.",
+    engine: Text | None = Field(
+        default=None, description="What serves the model. Needed, but where `service_script` is given: then `custom`."
     )
     source: Text | None = Field(
         default=None,
@@ -265,12 +266,14 @@ class ConfigFile(_Section):
 
 def schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of modelgrid.yaml, for editors."""
-    made = ConfigFile.model_json_schema(mode="validation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_for_editors(made)}
+    made = _for_editors(ConfigFile.model_json_schema(mode="validation"))
+    engine = made["$defs"]["ModelSection"]["properties"]["engine"]
+    engine["anyOf"] = [{"type": "string", "enum": list(ENGINES)}, _VARIABLE]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
 def _for_editors(node: Any) -> Any:
-    """As an editor should see it: ``${NAME}`` may stand for any number, and an empty section is none."""
+    """Without pydantic's titles; ``${NAME}`` may stand where a number or a truth value is asked for."""
     if isinstance(node, list):
         return [_for_editors(item) for item in node]
     if not isinstance(node, dict):
@@ -278,5 +281,5 @@ def _for_editors(node: Any) -> Any:
     made = {key: _for_editors(value) for key, value in node.items() if key != "title" or not isinstance(value, str)}
     if made.get("type") in ("integer", "number", "boolean"):
         bounds = {key: made.pop(key) for key in ("type", "minimum", "maximum") if key in made}
-        made["anyOf"] = [bounds, {"type": "string", "pattern": r"\$\{.+\}"}]
+        made["anyOf"] = [bounds, _VARIABLE]
     return made

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelgrid.config.fields import schema
+from modelgrid.engines import ENGINES
 from modelgrid.spec.units import format_bytes, format_seconds
 
 _INTRODUCTION = """\
@@ -52,7 +53,13 @@ def reference() -> str:
     """``docs/reference/configuration.md``."""
     made = schema()
     sections = {"ConfigFile": made, **made["$defs"]}
-    return _INTRODUCTION + "".join(_section(_HEADINGS[name], sections[name]) for name in _HEADINGS)
+    return _INTRODUCTION + "".join(_section(_HEADINGS[name], sections[name]) for name in _HEADINGS) + _engines()
+
+
+def _engines() -> str:
+    lines = ["\n## Engines", "", "| engine | |", "| --- | --- |"]
+    lines += [f"| `{name}` | {engine.summary} |" for name, engine in ENGINES.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _section(heading: str, section: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from modelgrid.config import default_text, reference, schema, starter_text
+from modelgrid.engines import ENGINES
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,6 +34,11 @@ def test_the_schema_is_json_of_the_draft_that_editors_know() -> None:
 def test_unknown_fields_are_errors_in_editors_too() -> None:
     made = schema()
     assert [name for name, section in {"": made, **made["$defs"]}.items() if section["additionalProperties"]] == []
+
+
+def test_editors_know_the_engines() -> None:
+    engine = schema()["$defs"]["ModelSection"]["properties"]["engine"]
+    assert engine["anyOf"][0]["enum"] == list(ENGINES)
 
 
 def test_texts_that_come_along_use_fields_that_the_schema_has() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -40,17 +42,31 @@ def pull(source: str, root: Path, on_progress: Callable[[Progress], None]) -> Pa
         raise WeightsError(f"cannot pull {source}: it is not the id of a model on a hub (write it as OWNER/NAME)")
     if (held := resolve(source, root)) is not None:
         return held
+    with explained(f"pull {source}", source), _alone(source, root):
+        return resolve(source, root) or _pulled(source, folder, on_progress)
+
+
+@contextmanager
+def _alone(source: str, root: Path) -> Iterator[None]:
+    """Of two processes that pull one model the second waits for the first."""
+    lock = root / ".locks" / source.replace("/", "--")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _pulled(source: str, folder: Path, on_progress: Callable[[Progress], None]) -> Path:
     listing = list_files(source, METADATA_TIMEOUT_S)
     _check_names(listing)
     parts = folder / PARTS / listing.revision
-    with explained(f"pull {source}", source):
-        if (folder / PARTS).exists() and not parts.exists():
-            shutil.rmtree(folder)  # begun from another revision: its files don't go with these
-        parts.mkdir(parents=True, exist_ok=True)
-        _check_disk(listing, folder, parts)
-        _fetch(listing, folder, parts, on_progress)
-        shutil.rmtree(folder / PARTS, ignore_errors=True)
-        mark_whole(folder, source, listing.revision)
+    if (folder / PARTS).exists() and not parts.exists():
+        shutil.rmtree(folder)  # begun from another revision: its files don't go with these
+    parts.mkdir(parents=True, exist_ok=True)
+    _check_disk(listing, folder, parts)
+    _fetch(listing, folder, parts, on_progress)
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+    mark_whole(folder, source, listing.revision)
     return folder
 
 

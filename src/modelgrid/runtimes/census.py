@@ -28,6 +28,9 @@ PORT = "MODELGRID_PORT"
 URL = "MODELGRID_URL"
 
 _PROC = Path("/proc")
+# What it looks like when a process goes while we look, or is another user's. Anything else (no descriptor is left,
+# say) must not pass for a process that has gone: that would start it twice.
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 # Between fork and exec a child shows its parent's environment: "not ours" is final only for a process this old.
 _YOUNG_S = 3.0
 
@@ -155,7 +158,7 @@ def _sessions(listed: Mapping[int, Process], leaders: Mapping[ReplicaId, Identit
 
 
 def identify(pid: int) -> Identity | None:
-    """The process that has `pid` now, dead or alive. None when there is none."""
+    """The process that has `pid` now, dead or alive. None when there is none. Raises OSError."""
     process = _read_process(pid) if _has_proc() else _ask_psutil(pid)
     return process.identity if process else None
 
@@ -164,7 +167,7 @@ def boot_id() -> str:
     """Names the time since the machine was started: identities of another boot mean nothing."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
+    except _GONE:
         return ""
 
 
@@ -183,11 +186,11 @@ def _has_proc() -> bool:
 def _read_process(pid: int) -> Process | None:
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)  # open() costs three times as much
-    except OSError:
+    except _GONE:
         return None
     try:
         line = os.read(descriptor, 4096)
-    except OSError:
+    except _GONE:
         return None
     finally:
         os.close(descriptor)
@@ -204,7 +207,7 @@ def _ask_psutil(pid: int) -> Process | None:
             identity = Identity(pid, int(process.create_time() * 100))
             dead = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
             return Process(identity, process.ppid(), os.getsid(pid), 0 if dead else None)
-    except (psutil.Error, OSError):
+    except (psutil.Error, *_GONE):
         return None
 
 
@@ -214,7 +217,7 @@ def _read_mark(pid: int) -> Mark | None:
         if not _has_proc():
             return _mark(psutil.Process(pid).environ())
         content = Path(f"/proc/{pid}/environ").read_bytes()
-    except (OSError, psutil.Error):
+    except (psutil.Error, *_GONE):
         return None
     if REPLICA.encode() not in content:
         return None

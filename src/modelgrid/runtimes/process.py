@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,12 +58,13 @@ class ProcessRuntime(Runtime):
         """See `Runtime.start`."""
         if not launch.argv:
             raise StartError(f"cannot start {launch.model}: it has no command (its engine belongs to another runtime)")
-        if self._records.get(replica) is not None:
+        if self._records.has(replica):
             return
         python = Path(sys.executable)
         if launch.environment is not None:
             python = await self._environments.ready(launch.environment, progress)
-        await _to_its_end(lambda: self._start_once(replica, launch, python, progress))
+        progress("spawn", Path(fill(launch.argv[0], {"python": str(python)})).name)
+        await _to_its_end(lambda: self._start_once(replica, launch, python))
 
     async def stop(self, replica: ReplicaId, *, force: bool) -> None:
         """See `Runtime.stop`. A gentle stop asks each process once, however often it is called."""
@@ -79,20 +81,20 @@ class ProcessRuntime(Runtime):
         except OSError as error:
             return Unknown(f"cannot list processes: {error}")
 
-    def _start_once(self, replica: ReplicaId, launch: Launch, python: Path, progress: Progress) -> None:
+    def _start_once(self, replica: ReplicaId, launch: Launch, python: Path) -> None:
         try:
             with self._records.lock(replica, _START_LOCK_S):
                 if not self._is_there(replica):
-                    self._spawn(replica, launch, python, progress)
+                    self._spawn(replica, launch, python)
         except LockTimeout:
             raise StartError(
                 f"cannot start {replica}: another process has been starting or stopping it for {_START_LOCK_S:.0f} s"
                 " (try again; modelgrid status shows what runs)"
             ) from None
         except OSError as error:
-            raise StartError(f"cannot start {replica}: {error}") from error
+            raise StartError(f"cannot start {replica}: {error} (look at the disk, and at ulimit -n)") from error
 
-    def _spawn(self, replica: ReplicaId, launch: Launch, python: Path, progress: Progress) -> None:
+    def _spawn(self, replica: ReplicaId, launch: Launch, python: Path) -> None:
         records = self._records.read()
         port = self._port(launch, records)
         values = {"port": str(port), "host": HOST, "python": str(python), "bin": str(python.parent)}
@@ -109,17 +111,15 @@ class ProcessRuntime(Runtime):
         }
         if launch.cwd is not None and not Path(launch.cwd).is_dir():
             raise StartError(f"cannot start {launch.model}: its folder {launch.cwd} is not there (see cwd)")
-        progress("spawn", f"{Path(argv[0]).name} on port {port}")
         self._logs.prune(records.keys())
         with self._logs.open(replica) as log:
             child = _popen(argv, environ, launch, log.fileno())
-        identity = census.identify(child.pid)
-        assert identity is not None  # nobody has waited for it yet, so the system lists it
-        record = Record(
-            replica, launch.model, launch.revision, url, port, child.pid, identity.started, census.boot_id()
-        )
         try:
-            self._records.write(record)
+            # Nothing there: it has ended, and somebody else has waited for it. Then no process is its leader.
+            pid, started = census.identify(child.pid) or Identity(child.pid, 0)
+            self._records.write(
+                Record(replica, launch.model, launch.revision, url, port, pid, started, census.boot_id())
+            )
         except OSError:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
@@ -215,18 +215,27 @@ class ProcessRuntime(Runtime):
     def _stop(self, replica: ReplicaId, force: bool) -> None:
         try:
             with self._records.lock(replica, _STOP_LOCK_S):
-                deadline = time.monotonic() + _FORCE_S
-                while members := self._survey(self._records.read()).members.get(replica, ()):
-                    if not force:
-                        return self._ask(members)
-                    for member in members:
-                        send(member.identity, signal.SIGKILL)
-                    if time.monotonic() >= deadline:
-                        return None
-                    time.sleep(0.005)
-                return self._forget(replica)
+                if self._end(replica, force):
+                    self._forget(replica)
         except LockTimeout:
-            return None  # it is being started; stop is repeated
+            pass  # it is being started; stop is repeated
+        except OSError:
+            with suppress(OSError):  # which list tells
+                self._end(replica, force)  # without the lock: on a full disk there is none to be had
+
+    def _end(self, replica: ReplicaId, force: bool) -> bool:
+        """Whether no process of it is left."""
+        deadline = time.monotonic() + _FORCE_S
+        while members := self._survey(self._records.read()).members.get(replica, ()):
+            if not force:
+                self._ask(members)
+                return False
+            for member in members:
+                send(member.identity, signal.SIGKILL)
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        return True
 
     def _ask(self, members: Sequence[Member]) -> None:
         for member in members:

@@ -54,10 +54,16 @@ class Records:
 
     def read(self) -> dict[ReplicaId, Record]:
         """All records. Raises OSError."""
-        if not self._folder.is_dir():
+        try:
+            names = sorted(os.listdir(self._folder))  # noqa: PTH208  later Pythons' glob passes over what fails
+        except FileNotFoundError:
             return {}
-        found = (_parse(path) for path in sorted(self._folder.glob("*.json")))
+        found = (_parse(self._folder / name) for name in names if name.endswith(".json"))
         return {record.replica: record for record in found if record is not None}
+
+    def has(self, replica: ReplicaId) -> bool:
+        """Whether there is a record of it."""
+        return self._path(replica, ".json").exists()
 
     def get(self, replica: ReplicaId) -> Record | None:
         """One record, if it is there."""

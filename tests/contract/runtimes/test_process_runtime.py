@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -437,6 +439,43 @@ def test_records_that_cannot_be_read_are_unknown_not_empty(processes: ProcessBen
         assert "cannot list processes" in found.why
 
     asyncio.run(scenario())
+
+
+def test_a_process_that_cannot_be_looked_at_has_not_gone(processes: ProcessBench) -> None:
+    """No descriptor is left: that is Unknown, for a replica that seems gone would be started a second time."""
+
+    async def scenario() -> None:
+        runtime = processes.runtime()
+        await runtime.start(ONE, processes.lives(), quiet)
+        before = await see(runtime)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            found = await runtime.list()
+            with pytest.raises(StartError, match="Too many open files"):
+                await runtime.start(ReplicaId("tiny-2"), processes.lives(), quiet)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert isinstance(found, Unknown)
+        assert (await see(runtime)).keys() == before.keys()
+
+    asyncio.run(scenario())
+
+
+def test_progress_is_told_in_the_callers_thread(processes: ProcessBench) -> None:
+    told: list[tuple[str, str, int]] = []
+
+    def progress(phase: str, detail: str) -> None:
+        told.append((phase, detail, threading.get_ident()))
+
+    async def scenario() -> None:
+        launch = replace(processes.lives(), environment=Environment("tiny"))
+        await processes.runtime().start(ONE, launch, progress)
+
+    asyncio.run(scenario())
+    assert told[-1] == ("spawn", "python", threading.get_ident())
+    assert {phase for phase, _, _ in told} == {"environment", "spawn"}
+    assert {thread for _, _, thread in told} == {threading.get_ident()}
 
 
 def test_list_sees_a_replica_that_begins_and_ends_between_two_looks(processes: ProcessBench) -> None:

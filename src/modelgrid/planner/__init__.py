@@ -2,6 +2,6 @@
 
 from modelgrid.planner.backoff import retry_at
 from modelgrid.planner.life import Facts, Lap, apply, observe
-from modelgrid.planner.plan import plan
+from modelgrid.planner.plan import plan, wind_down
 
-__all__ = ["Facts", "Lap", "apply", "observe", "plan", "retry_at"]
+__all__ = ["Facts", "Lap", "apply", "observe", "plan", "retry_at", "wind_down"]

@@ -126,7 +126,8 @@ def _fold(replica: Replica, model: Model | None, facts: Facts) -> Replica | None
     seen = facts.seen.get(replica.id)
     if replica.state in (State.STOPPING, State.FAILED):
         is_gone = seen is None and replica.id not in facts.starting and replica.stops > 0
-        return None if is_gone else replica
+        has_exited = seen is not None and isinstance(seen.state, Exited)
+        return None if is_gone else replace(replica, has_exited=has_exited)
     if replica.state is State.DRAINING:
         if seen is None or isinstance(seen.state, Exited):
             return move(replica, State.STOPPING, f"{replica.why}; it has ended by itself", facts.now)
@@ -137,7 +138,7 @@ def _fold(replica: Replica, model: Model | None, facts: Facts) -> Replica | None
         return replica
     alive = _with_use(replica, facts)
     if alive.state is State.STARTING and alive.id in facts.served:
-        ready = move(alive, State.READY, f"healthy, first request answered ({alive.why})", facts.now)
+        ready = move(alive, State.READY, f"started: {alive.why}", facts.now)
         return replace(ready, ready_at=facts.now, last_used=facts.now)
     return alive
 
@@ -196,7 +197,7 @@ def _adopt(seen: Seen, model: Model | None, facts: Facts) -> Replica:
         memory_bytes=memory,
         since=facts.now,
         created=facts.now,
-        why="it was running already" if fits else "it was left behind, and no model asks for it as it is",
+        why="it ran already" if fits else "it was left behind, and no model asks for it as it is",
         runtime=model.runtime if model else "process",
         spawned=facts.now,
     )

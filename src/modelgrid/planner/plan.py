@@ -42,6 +42,21 @@ def plan(fleet: Fleet) -> list[Action]:
     return actions
 
 
+def wind_down(fleet: Fleet) -> list[Action]:
+    """What ends everything: for a modelgrid that stops."""
+    models = {model.spec.name: model for model in fleet.models}
+    return [
+        action
+        for replica in fleet.replicas
+        if (action := _end(replica, models.get(replica.model), fleet.now) or _leave(replica)) is not None
+    ]
+
+
+def _leave(replica: Replica) -> Action | None:
+    is_leaving = replica.state in LEAVING
+    return None if is_leaving else _let_go(replica, "modelgrid stops")
+
+
 def _end(replica: Replica, model: Model | None, now: float) -> Action | None:
     """The next step of a replica that has to go, whatever else is planned."""
     match replica.state:
@@ -66,6 +81,8 @@ def _stop_again(replica: Replica, model: Model | None, now: float) -> Action | N
     """Ask once, wait for the grace time, then force, again and again until it is gone."""
     if replica.stops == 0:
         return Stop(replica.id, False, replica.why)
+    if replica.has_exited:
+        return Stop(replica.id, True, replica.why)
     grace_s = model.spec.stop_grace_s if model else 10.0
     overdue_s = now - replica.since - grace_s
     if overdue_s < 0:
@@ -228,10 +245,10 @@ def _no_room(
 def _why_start(model: Model, is_first: bool) -> str:
     again = f", again after: {model.failures.why.splitlines()[0]}" if model.failures.count else ""
     if model.waiting:
-        return ("requests wait for it" if is_first else "its replicas are busy and requests wait") + again
+        return ("requests waited for it" if is_first else "its replicas were busy and requests waited") + again
     if is_first or floor(model):
-        return ("it was loaded by hand" if model.wish is Wish.LOADED else "it is kept loaded (scaling.min)") + again
-    return "its replicas are busy" + again
+        return ("loaded by hand" if model.wish is Wish.LOADED else "kept loaded (scaling.min)") + again
+    return "its replicas were busy" + again
 
 
 def _current(model: Model, replicas: Sequence[Replica]) -> list[Replica]:

@@ -49,6 +49,7 @@ class Replica:
     last_used: float = 0.0
     in_flight: int | None = None  # requests that gateways have on it; None: unknown, never idle
     stops: int = 0  # how often it was told to stop
+    has_exited: bool = False  # its main process is gone; others of it may not be
 
 
 class IllegalMove(Exception):

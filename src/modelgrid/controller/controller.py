@@ -1,0 +1,483 @@
+"""The controller: observes, plans, acts. The deciding is the planner's; this is the thin part that does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import structlog
+
+from modelgrid.config import show
+from modelgrid.config.paths import Paths
+from modelgrid.controller import table as tables
+from modelgrid.controller.calls import Calls
+from modelgrid.controller.launches import Launches
+from modelgrid.controller.link import Link
+from modelgrid.controller.probes import Probes, phases_in_ms
+from modelgrid.controller.settings import Settings
+from modelgrid.controller.tablefile import read_number, write_table
+from modelgrid.controller.traffic import Traffic
+from modelgrid.controller.view import Surroundings, picture
+from modelgrid.engines import ENGINES
+from modelgrid.planner import Facts, Lap, apply, observe, plan, wind_down
+from modelgrid.runtimes.runtime import Runtime
+from modelgrid.spec import (
+    AccessKey,
+    Action,
+    Demand,
+    Event,
+    Failures,
+    Fleet,
+    Hello,
+    Launch,
+    Load,
+    LogLines,
+    Machine,
+    Model,
+    ModelName,
+    ModelSpec,
+    Outcome,
+    Refuse,
+    Replica,
+    ReplicaId,
+    Running,
+    Seen,
+    Start,
+    State,
+    Status,
+    Stop,
+    Target,
+    Unknown,
+    Wish,
+)
+from modelgrid.spec.messages import FromWorker, RoutingTable
+from modelgrid.store import Saved, Store, StoreError
+
+CALM_LAP_S = 1.0  # between laps when nothing moves; every event wakes the controller sooner
+BUSY_LAP_S = 0.1  # while a replica is on its way from one state to another
+LIST_TIMEOUT_S = 10.0
+SETTINGS_EVERY_S = 1.0
+TAIL_LINES = 12  # of a replica's log, in the reason of its failure
+TAIL_CHARACTERS = 300  # of each of them
+
+log = structlog.get_logger()
+
+
+class Controller:
+    """Owns the replicas and the routing table. It satisfies `modelgrid.api.Control`."""
+
+    def __init__(
+        self,
+        *,
+        paths: Paths,
+        settings: Settings,
+        store: Store,
+        runtimes: Mapping[str, Runtime],
+        launches: Launches,
+        measure: Callable[[], Machine],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._paths = paths
+        self._settings = settings
+        self._store = store
+        self._runtimes = runtimes
+        self._launches = launches
+        self._measure = measure
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._started = clock()
+        self._link = Link(self._heard, self._lost)
+        self._traffic = Traffic(settings.config.gateway.workers, clock())
+        self._calls = Calls(runtimes, launches, self.wake, clock)
+        self._probes = Probes(self.wake, clock)
+        saved = store.saved()
+        # Who used them last is not saved; nobody may look idle for that.
+        self._replicas = tuple(replace(replica, last_used=clock(), in_flight=None) for replica in saved.replicas)
+        self._failures: dict[ModelName, Failures] = dict(saved.failures)
+        self._next = saved.next
+        self._saved = saved
+        self._number = max(saved.table, read_number(paths.table))
+        self._table: RoutingTable | None = None
+        self._routed_in: dict[str, int] = {}  # the table in which routing to a replica began or ended
+        self._launched: dict[ReplicaId, Launch] = {}
+        self._seen: dict[ReplicaId, Seen] = {}
+        self._created: dict[ModelName, int] = {}
+        self._refusals: dict[ModelName, Refuse] = {}
+        self._ended: dict[ModelName, str] = {}  # why a model's last replica went
+        self._wishes: dict[ModelName, Wish] = {}
+        self._keys: tuple[AccessKey, ...] = ()
+        self._version: int | None = None
+        self._problem: str | None = None
+        self._settings_read = 0.0
+        self._fleet = Fleet(clock(), launches.machine)
+
+    # what the api asks for
+
+    def status(self) -> Status:
+        """The picture of the last lap."""
+        config = self._settings.config
+        around = Surroundings(
+            started=self._started,
+            config=str(config.path) if config.path else None,
+            config_error=self._settings.error or self._settings.note,
+            table=self._number,
+            workers=self._traffic.connected,
+            address=f"http://{config.gateway.host}:{config.gateway.port}",
+            problem=self._problem,
+        )
+        return picture(self._fleet, self._refusals, self._seen, self._calls.phases, self._ended, around)
+
+    async def logs(self, model: str, lines: int) -> Sequence[LogLines]:
+        """The last lines of each replica of `model`, and of the last one that has gone. Raises LookupError."""
+        spec = self._spec(model)
+        ids = [replica.id for replica in self._replicas if replica.model == model]
+        past = [event.replica for event in self._store.events(model, 50) if event.replica]
+        if past and past[-1] not in ids:
+            ids.insert(0, ReplicaId(past[-1]))
+        runtime = self._runtimes[self._runtime_of(spec)]
+        return [LogLines(id, tuple(await runtime.logs(id, lines))) for id in ids]
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._woken.set()
+
+    def config(self) -> str:
+        """The configuration in force, with secrets masked."""
+        return show(self._settings.config)
+
+    def names(self) -> Mapping[str, str]:
+        """Every name that callers may use."""
+        names: dict[str, str] = {}
+        for spec in self._settings.config.models:
+            names |= dict.fromkeys((spec.name, *spec.aliases), spec.name)
+        return names
+
+    # the loop
+
+    def stop(self) -> None:
+        """Stop every replica, then end `run`."""
+        self._stopping.set()
+        self.wake()
+
+    async def run(self) -> None:
+        """Lap after lap, until `stop` has been called and the last replica is gone. Cancelled, it leaves replicas
+        as they are."""
+        try:
+            async with self._link.listen(self._paths.link_socket):
+                while not (self._stopping.is_set() and self._is_over()):
+                    await self._lap()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._woken.wait(), self._pause_s())
+        finally:
+            await self._calls.close()
+            await self._probes.close()
+
+    def _is_over(self) -> bool:
+        return not self._replicas and not self._seen and not self._fleet.blind and not self._calls.starting()
+
+    def _pause_s(self) -> float:
+        is_moving = any(replica.state is not State.READY for replica in self._replicas)
+        is_wanted = any(model.waiting for model in self._fleet.models)
+        return BUSY_LAP_S if is_moving or is_wanted or self._stopping.is_set() else CALM_LAP_S
+
+    async def _lap(self) -> None:
+        self._woken.clear()
+        try:
+            self._read_wishes()
+            await self._refresh()
+            starting = self._calls.starting()  # before the runtimes are asked: see Facts
+            seen, blind = await self._look()
+            facts = self._facts(starting, seen, blind)
+            lap = await self._explain(observe(await self._picture(facts.now, blind), facts))
+            self._replicas, self._failures = lap.replicas, lap.failures
+            self._fleet = await self._picture(facts.now, blind)
+            actions = wind_down(self._fleet) if self._stopping.is_set() else plan(self._fleet)
+            self._replicas = apply(self._fleet, actions)
+            self._fleet = replace(self._fleet, replicas=self._replicas)
+            self._count(actions)
+            self._save(lap, actions)
+        except StoreError as error:
+            # Without a store nothing may be started or stopped: it could not be remembered.
+            self._replicas = self._saved.replicas
+            if self._problem != str(error):
+                self._problem = str(error)
+                log.error("controller.waits", why=self._problem)
+            return
+        if self._problem is not None:
+            self._problem = None
+            log.info("controller.goes_on")
+        self._refusals = {action.model: action for action in actions if isinstance(action, Refuse)}
+        self._ended |= {ModelName(event.model): event.why for event in lap.events if event.what == "gone"}
+        self._probe()
+        self._publish()
+        self._act(actions)
+        self._tell(lap.events)
+
+    # observe
+
+    def _read_wishes(self) -> None:
+        version = self._store.version()
+        if version == self._version:
+            return
+        self._wishes = self._store.wishes()
+        self._keys = tuple(
+            AccessKey(id=key.id, name=key.name, sha256=key.sha256)
+            for key in self._store.keys()  # noqa: SIM118  not a dict's
+            if key.revoked is None
+        )
+        self._version = version
+
+    async def _refresh(self) -> None:
+        now = self._clock()
+        if now - self._settings_read < SETTINGS_EVERY_S:
+            return
+        self._settings_read = now
+        before = self._settings.config.machine
+        if await asyncio.to_thread(self._settings.refresh) and self._settings.config.machine != before:
+            self._launches.machine = await asyncio.to_thread(self._measure)
+
+    async def _look(self) -> tuple[dict[ReplicaId, Seen], frozenset[str]]:
+        names = list(self._runtimes)
+        answers = await asyncio.gather(*(self._list(name) for name in names))
+        seen: dict[ReplicaId, Seen] = {}
+        blind: set[str] = set()
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, Unknown):
+                blind.add(name)
+                log.warning("runtime.blind", runtime=name, why=answer.why)
+                known = {replica.id for replica in self._replicas if replica.runtime == name}
+                seen |= {id: last for id, last in self._seen.items() if id in known}
+            else:
+                seen |= {one.replica: one for one in answer}
+        self._seen = seen
+        return seen, frozenset(blind)
+
+    async def _list(self, name: str) -> Sequence[Seen] | Unknown:
+        try:
+            return await asyncio.wait_for(self._runtimes[name].list(), LIST_TIMEOUT_S)
+        except TimeoutError:
+            return Unknown(f"no answer within {LIST_TIMEOUT_S:.0f}s")
+        except Exception as error:
+            log.exception("runtime.broke", runtime=name)
+            return Unknown(f"{type(error).__name__}: {error}")
+
+    def _facts(self, starting: frozenset[ReplicaId], seen: Mapping[ReplicaId, Seen], blind: frozenset[str]) -> Facts:
+        now = self._clock()
+        in_flight: dict[ReplicaId, int] = {}
+        for replica in self._replicas:
+            count = self._traffic.in_flight(replica.id, self._routed_in.get(replica.id, 0), now)
+            if self._stopping.is_set():
+                count = 0  # the gateway has had its grace: what is still in flight is cut off
+            if count is not None:
+                in_flight[replica.id] = count
+        return Facts(
+            now=now,
+            seen=seen,
+            blind=blind,
+            starting=starting,
+            start_errors=dict(self._calls.errors),
+            served=frozenset(self._probes.served),
+            sick=dict(self._probes.sick),
+            in_flight=in_flight,
+        )
+
+    async def _picture(self, now: float, blind: frozenset[str]) -> Fleet:
+        resident: dict[ReplicaId, int] = {}
+        if self._launches.machine.counts_resident:
+            for id, seen in self._seen.items():
+                if isinstance(seen.state, Running) and seen.state.memory_bytes is not None:
+                    resident[id] = seen.state.memory_bytes
+        models = [await self._model(spec) for spec in self._settings.config.models]
+        return Fleet(now, self._launches.machine, tuple(models), self._replicas, self._next, blind, resident)
+
+    async def _model(self, spec: ModelSpec) -> Model:
+        waiting, since = self._traffic.waiting(spec.name)
+        return Model(
+            spec=spec,
+            memory_bytes=await self._launches.memory_bytes(spec),
+            runtime=self._runtime_of(spec),
+            waiting=waiting,
+            waiting_since=since,
+            last_used=self._traffic.last_used.get(spec.name, 0.0),
+            failures=self._failures.get(spec.name, Failures()),
+            wish=self._wish(spec.name, waiting),
+        )
+
+    def _wish(self, name: ModelName, waiting: int) -> Wish | None:
+        """A request loads a model that was unloaded by hand, and with that the wish is over."""
+        wish = self._wishes.get(name)
+        if wish is Wish.UNLOADED and waiting:
+            self._store.set_wish(name, None)
+            del self._wishes[name]
+            return None
+        return wish
+
+    async def _explain(self, lap: Lap) -> Lap:
+        """Failures get the last lines of the replica's log: engines tell their reasons there."""
+        whys: dict[str, str] = {}
+        for event in lap.events:
+            if event.what == State.FAILED.value and event.replica is not None:
+                runtime = next(r.runtime for r in lap.replicas if r.id == event.replica)
+                lines = await self._runtimes[runtime].logs(ReplicaId(event.replica), TAIL_LINES)
+                if lines:
+                    tail = "\n".join(f"  {line[:TAIL_CHARACTERS]}" for line in lines)
+                    whys[event.replica] = f"{event.why}\nthe last lines of its log:\n{tail}"
+        if not whys:
+            return lap
+        failures = dict(lap.failures)
+        for replica in lap.replicas:
+            if replica.id in whys and replica.model in failures:
+                failures[replica.model] = replace(failures[replica.model], why=whys[replica.id])
+        return Lap(
+            tuple(replace(r, why=whys.get(r.id, r.why)) for r in lap.replicas),
+            failures,
+            tuple(replace(e, why=whys.get(e.replica or "", e.why)) for e in lap.events),
+        )
+
+    # act
+
+    def _count(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Start):
+                self._next = max(self._next, int(action.replica.rsplit("-", 1)[1]) + 1)
+
+    def _save(self, lap: Lap, actions: Iterable[Action]) -> None:
+        """Before anything is done: what was done and not remembered would be done twice."""
+        saved = Saved(self._replicas, {n: f for n, f in self._failures.items() if f.count}, self._next, self._number)
+        if _lasting(saved) != _lasting(self._saved):
+            self._store.save(saved)
+            self._saved = saved
+        before = {replica.id: replica.state for replica in lap.replicas}
+        news = list(lap.events)
+        for action in actions:
+            match action:
+                case Start(replica=id, model=model, why=why):
+                    news.append(Event(self._clock(), model, id, "start", why))
+                case Stop(replica=id, why=why) if before[id] is not State.STOPPING and before[id] is not State.FAILED:
+                    news.append(Event(self._clock(), self._model_of(id), id, "stop", why))
+                case Refuse(model=model, why=why) if model not in self._refusals:
+                    news.append(Event(self._clock(), model, None, "refuse", why))
+                case _ if not isinstance(action, Stop | Refuse):
+                    news.append(
+                        Event(self._clock(), self._model_of(action.replica), action.replica, "drain", action.why)
+                    )
+        if news:
+            self._store.record(news)
+        for event in news:
+            if event not in lap.events:
+                log.info(f"plan.{event.what}", model=event.model, replica=event.replica, why=event.why)
+
+    def _probe(self) -> None:
+        probed = set()
+        for replica in self._replicas:
+            seen = self._seen.get(replica.id)
+            alive = replica.state in (State.STARTING, State.READY) and replica.id not in self._calls.starting()
+            if not alive or seen is None or not isinstance(seen.state, Running):
+                continue
+            if (launch := self._launch_of(replica)) is not None:
+                probed.add(replica.id)
+                self._probes.probe(replica.id, seen.state, launch, self._calls.phases.get(replica.id))
+        self._probes.keep(frozenset(probed))
+
+    def _publish(self) -> None:
+        targets = {}
+        for replica in self._replicas:
+            seen = self._seen.get(replica.id)
+            launch = self._launched.get(replica.id)
+            if launch is not None and seen is not None and isinstance(seen.state, Running):
+                targets[replica.id] = Target(
+                    replica=replica.id, url=seen.state.url, model=launch.served, key=launch.key
+                )
+        for spec in self._settings.config.models:
+            self._created.setdefault(spec.name, int(self._started))
+        routes = tables.routes(self._fleet, targets, self._refusals, self._created, self._ended)
+        if tables.same(self._table, routes, self._keys):
+            return
+        self._number += 1
+        if self._table is None:  # nobody knows what the table of an earlier controller said
+            changed = frozenset[str](replica.id for replica in self._replicas)
+        else:
+            changed = tables.routed(self._table.routes) ^ tables.routed(routes)
+        self._routed_in |= dict.fromkeys(changed, self._number)
+        self._table = RoutingTable(number=self._number, routes=routes, keys=self._keys)
+        write_table(self._paths.table, self._table)
+        self._link.publish(self._table)
+
+    def _act(self, actions: Iterable[Action]) -> None:
+        models = {model.spec.name: model for model in self._fleet.models}
+        runtimes = {replica.id: replica.runtime for replica in self._replicas}
+        for action in actions:
+            match action:
+                case Start(replica=id, model=name):
+                    self._calls.start(id, models[name].spec, runtimes[id], models[name].waiting_since)
+                case Stop(replica=id, force=force):
+                    self._calls.stop(id, runtimes[id], force=force)
+        kept = frozenset(runtimes)
+        self._calls.forget(kept)
+        self._launched = {id: launch for id, launch in self._launched.items() if id in kept}
+        self._routed_in = {id: number for id, number in self._routed_in.items() if id in kept}
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            facts: dict[str, object] = {"replica": event.replica, "model": event.model, "why": event.why}
+            phases = self._calls.phases.get(ReplicaId(event.replica or ""))
+            if event.what == State.READY.value and phases is not None:
+                facts |= phases_in_ms(phases, self._clock())
+            (log.error if event.what == State.FAILED.value else log.info)(f"replica.{event.what}", **facts)
+
+    # messages
+
+    def _heard(self, worker: str, message: FromWorker) -> None:
+        now = self._clock()
+        match message:
+            case Hello():
+                self._traffic.join(worker, now)
+                log.info("worker.joined", worker=worker)
+            case Demand():
+                if self._traffic.demand(worker, message, now):
+                    self.wake()
+            case Load():
+                self._traffic.load(worker, message, now)
+                if any(replica.state is State.DRAINING for replica in self._replicas):
+                    self.wake()
+            case Outcome():
+                log.warning("replica.odd", replica=message.replica, outcome=message.outcome, why=message.why)
+                self._probes.nudge(ReplicaId(message.replica))
+                self.wake()
+
+    def _lost(self, worker: str) -> None:
+        self._traffic.leave(worker)
+        log.info("worker.left", worker=worker)
+
+    # lookups
+
+    def _spec(self, model: str) -> ModelSpec:
+        for spec in self._settings.config.models:
+            if spec.name == model:
+                return spec
+        raise LookupError(model)
+
+    def _runtime_of(self, spec: ModelSpec) -> str:
+        return ENGINES[spec.engine].runtime
+
+    def _model_of(self, id: ReplicaId) -> ModelName:
+        return next(replica.model for replica in self._replicas if replica.id == id)
+
+    def _launch_of(self, replica: Replica) -> Launch | None:
+        """What a replica was launched as; worked out again for one that was adopted."""
+        if replica.id not in self._launched:
+            spec = next((spec for spec in self._settings.config.models if spec.name == replica.model), None)
+            if spec is None or spec.revision != replica.revision:
+                return None
+            self._launched[replica.id] = self._launches.launch(spec, replica.id)
+        return self._launched[replica.id]
+
+
+def _lasting(saved: Saved) -> Saved:
+    """`saved` without what changes with every request: that is not worth a write."""
+    calm = tuple(replace(replica, in_flight=None, last_used=0.0) for replica in saved.replicas)
+    return replace(saved, replicas=calm, table=0)

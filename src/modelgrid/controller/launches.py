@@ -1,0 +1,65 @@
+"""From a model to the launch of one of its replicas. The same replica gets the same launch, also after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+
+from modelgrid import weights
+from modelgrid.engines import ENGINES
+from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId, Unknown
+
+_RETRY_UNKNOWN_S = 30.0
+
+
+class Launches:
+    """Makes launches, and estimates what they need. `secret` is what the replicas' own keys are derived from."""
+
+    def __init__(self, machine: Machine, models: Path, secret: bytes, clock: Callable[[], float]) -> None:
+        self.machine = machine
+        self.models = models
+        self._secret = secret
+        self._clock = clock
+        self._sizes: dict[tuple[str, str], tuple[float, int | Unknown]] = {}
+
+    def launch(self, spec: ModelSpec, replica: ReplicaId) -> Launch:
+        """The launch of `replica`; its weights have to be there."""
+        key = hmac.new(self._secret, replica.encode(), hashlib.sha256).hexdigest()
+        found = weights.resolve(spec.source, self.models) if spec.source else None
+        return ENGINES[spec.engine].launch(spec, replica, self.machine, str(found) if found else None, key)
+
+    async def fetch(self, spec: ModelSpec, tell: Callable[[str], None]) -> None:
+        """Pull the weights of `spec` where they are not here yet. Raises weights.WeightsError."""
+        if spec.source is None or not weights.needs_pull(spec.source, self.models):
+            return
+        loop = asyncio.get_running_loop()
+        cancelled = False
+
+        def progress(step: weights.Progress) -> None:
+            if cancelled:
+                raise weights.WeightsError(f"cannot pull {spec.source}: it was stopped")
+            loop.call_soon_threadsafe(tell, str(step))
+
+        try:
+            await asyncio.to_thread(weights.pull, spec.source, self.models, progress)
+        finally:
+            cancelled = True
+
+    async def memory_bytes(self, spec: ModelSpec) -> int | Unknown:
+        """What a replica needs: what the configuration says, else an estimate from the size of the weights."""
+        if spec.memory_bytes is not None:
+            return spec.memory_bytes
+        engine = ENGINES[spec.engine]
+        if spec.source is None:
+            return engine.memory_bytes(spec, 0)
+        key = (spec.name, spec.revision)
+        asked, size = self._sizes.get(key, (0.0, Unknown("nobody has asked yet")))
+        if isinstance(size, Unknown) and self._clock() - asked >= _RETRY_UNKNOWN_S:
+            size = await asyncio.to_thread(weights.size_bytes, spec.source, self.models)
+            self._sizes[key] = (self._clock(), size)
+        if isinstance(size, Unknown):
+            return Unknown(f"nobody knows how much memory it needs: {size.why} (try: set needs.memory)")
+        return engine.memory_bytes(spec, size)

@@ -1,0 +1,119 @@
+"""Whether a replica works: its health check, and the first real request that makes it READY."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+
+from modelgrid.spec import Launch, Running
+
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.25
+_HEALTH_TIMEOUT_S = 5.0
+_WATCH_EVERY_S = 2.0
+SICK_AFTER_S = 20.0  # of failed checks: an engine that computes on its only core may well miss a few
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How long it took from the first look until the check passed, and until the first request was answered."""
+
+    load_s: float
+    first_request_s: float
+
+
+async def until_served(client: httpx.AsyncClient, running: Running, launch: Launch) -> Served:
+    """Wait until the replica has answered its health check and then its first request. Waits for ever.
+
+    A 5xx answer or none is tried again: only the planner's time limit ends that.
+    """
+    begun = time.monotonic()
+    await _until(lambda: _accepts(running.root), begun)
+    await _until(lambda: is_healthy(client, running, launch), begun)
+    healthy = time.monotonic()
+    if launch.first_request is not None:
+        await _until(lambda: _answers_first(client, running, launch), healthy)
+    return Served(healthy - begun, time.monotonic() - healthy)
+
+
+async def watch(
+    client: httpx.AsyncClient,
+    running: Running,
+    launch: Launch,
+    nudged: asyncio.Event,
+    tell: Callable[[str | None], None],
+) -> None:
+    """Check the health of a READY replica for ever. `tell` gets the reason once it has failed for too long, and None
+    when it is well; `nudged` asks for a check now."""
+    failing_since: float | None = None
+    while True:
+        why = await why_unhealthy(client, running, launch)
+        now = time.monotonic()
+        if why is None:
+            failing_since = None
+            tell(None)
+        else:
+            failing_since = now if failing_since is None else failing_since
+            if now - failing_since >= SICK_AFTER_S:
+                tell(f"its health check has failed for {now - failing_since:.0f}s: {why}")
+        nudged.clear()
+        try:
+            await asyncio.wait_for(nudged.wait(), _WATCH_EVERY_S)
+        except TimeoutError:
+            pass
+
+
+async def is_healthy(client: httpx.AsyncClient, running: Running, launch: Launch) -> bool:
+    """Whether the health check passes now."""
+    return await why_unhealthy(client, running, launch) is None
+
+
+async def why_unhealthy(client: httpx.AsyncClient, running: Running, launch: Launch) -> str | None:
+    """Why the health check does not pass; None when it does."""
+    try:
+        answer = await client.get(running.root + launch.health, headers=_headers(launch), timeout=_HEALTH_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        return str(error) or type(error).__name__
+    return None if answer.is_success else f"GET {launch.health} answered {answer.status_code}"
+
+
+async def _answers_first(client: httpx.AsyncClient, running: Running, launch: Launch) -> bool:
+    first = launch.first_request
+    assert first is not None
+    headers = {"content-type": "application/json", **_headers(launch)}
+    try:
+        answer = await client.request(
+            first.method, running.root + first.path, content=first.body, headers=headers, timeout=first.timeout_s
+        )
+    except httpx.HTTPError:
+        return False
+    return answer.status_code < 500
+
+
+async def _accepts(root: str) -> bool:
+    """A bare connection costs a hundredth of a request: it is all that is asked while nothing listens."""
+    address = urlsplit(root)
+    try:
+        _, writer = await asyncio.wait_for(
+            asyncio.open_connection(address.hostname, address.port or (443 if address.scheme == "https" else 80)),
+            _HEALTH_TIMEOUT_S,
+        )
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+async def _until(passes: Callable[[], Coroutine[None, None, bool]], begun: float) -> None:
+    while not await passes():
+        waited = time.monotonic() - begun
+        await asyncio.sleep(min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, waited / 100)))
+
+
+def _headers(launch: Launch) -> dict[str, str]:
+    return {"authorization": f"Bearer {launch.key}"} if launch.key else {}

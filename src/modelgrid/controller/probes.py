@@ -1,0 +1,84 @@
+"""One probe task for each replica that runs: until it has served, then for as long as it is READY."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import httpx
+import structlog
+
+from modelgrid.controller.phases import Phases
+from modelgrid.controller.probe import until_served, watch
+from modelgrid.spec import Launch, ReplicaId, Running
+
+log = structlog.get_logger()
+
+
+class Probes:
+    """What is known from probing: `served` passed their first request, `sick` have failed for too long."""
+
+    def __init__(self, wake: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._wake = wake
+        self._clock = clock
+        self._client = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+        self._tasks: dict[ReplicaId, asyncio.Task[None]] = {}
+        self._nudges: dict[ReplicaId, asyncio.Event] = {}
+        self.served: set[ReplicaId] = set()
+        self.sick: dict[ReplicaId, str] = {}
+
+    def probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
+        """Probe `replica` from now on, unless it is being probed already."""
+        if replica not in self._tasks:
+            self._nudges[replica] = asyncio.Event()
+            work = self._probe(replica, running, launch, phases)
+            self._tasks[replica] = asyncio.create_task(work, name=f"probe {replica}")
+
+    def nudge(self, replica: ReplicaId) -> None:
+        """Something was odd with `replica`: look now."""
+        if (event := self._nudges.get(replica)) is not None:
+            event.set()
+
+    def keep(self, replicas: frozenset[ReplicaId]) -> None:
+        """Stop to probe all others, and forget them."""
+        for replica in [replica for replica in self._tasks if replica not in replicas]:
+            self._tasks.pop(replica).cancel()
+            self._nudges.pop(replica)
+            self.served.discard(replica)
+            self.sick.pop(replica, None)
+
+    async def close(self) -> None:
+        """End all probes."""
+        tasks = list(self._tasks.values())
+        self.keep(frozenset())
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
+        try:
+            served = await until_served(self._client, running, launch)
+            if phases is not None:
+                now = self._clock()
+                phases.enter("first_request", now - served.first_request_s)
+                phases.end(now)
+            self.served.add(replica)
+            self._wake()
+            await watch(self._client, running, launch, self._nudges[replica], lambda why: self._told(replica, why))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("probe.broke", replica=replica)
+            self.sick[replica] = "its probe broke (see modelgrid's log)"
+            self._wake()
+
+    def _told(self, replica: ReplicaId, why: str | None) -> None:
+        if why is None:
+            self.sick.pop(replica, None)
+        elif replica not in self.sick:
+            self.sick[replica] = why
+            self._wake()
+
+
+def phases_in_ms(phases: Phases, now: float) -> Mapping[str, int]:
+    """For the log: ``queued_ms``, ``spawn_ms`` and so on."""
+    return {f"{phase}_ms": round(seconds * 1000) for phase, seconds in phases.seconds(now).items()}

@@ -1,0 +1,117 @@
+"""The picture of a lap that the control API shows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modelgrid import __version__
+from modelgrid.controller.phases import Phases
+from modelgrid.controller.table import describe
+from modelgrid.engines import ENGINES
+from modelgrid.planner import retry_at
+from modelgrid.spec import (
+    Fleet,
+    Model,
+    ModelName,
+    ModelStatus,
+    Refuse,
+    Replica,
+    ReplicaId,
+    ReplicaStatus,
+    Running,
+    Seen,
+    State,
+    Status,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What of a status is not of the fleet."""
+
+    started: float
+    config: str | None
+    config_error: str | None
+    table: int
+    workers: int
+    address: str
+    problem: str | None
+
+
+def picture(
+    fleet: Fleet,
+    refusals: Mapping[ModelName, Refuse],
+    seen: Mapping[ReplicaId, Seen],
+    phases: Mapping[ReplicaId, Phases],
+    ended: Mapping[ModelName, str],
+    around: Surroundings,
+) -> Status:
+    """Everything, as people and programs see it."""
+    return Status(
+        version=__version__,
+        now=fleet.now,
+        started=around.started,
+        config=around.config,
+        config_error=around.config_error,
+        memory_bytes=fleet.machine.memory_bytes,
+        memory_source=fleet.machine.source,
+        memory_planned_bytes=sum(replica.memory_bytes for replica in fleet.replicas),
+        table=around.table,
+        workers=around.workers,
+        address=around.address,
+        models=tuple(
+            _model(model, fleet, refusals.get(model.spec.name), ended.get(model.spec.name)) for model in fleet.models
+        ),
+        replicas=tuple(
+            _replica(replica, seen.get(replica.id), phases.get(replica.id), fleet.now) for replica in fleet.replicas
+        ),
+        problem=around.problem,
+    )
+
+
+def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None) -> ModelStatus:
+    spec = model.spec
+    own = [replica for replica in fleet.replicas if replica.model == spec.name]
+    state, why = describe(model, own, refusal, ended)
+    is_known = all(replica.in_flight is not None for replica in own if replica.state is State.READY)
+    return ModelStatus(
+        name=spec.name,
+        engine=spec.engine,
+        source=spec.source or spec.url,
+        aliases=spec.aliases,
+        state=state,
+        why=why,
+        memory_bytes=model.memory_bytes if isinstance(model.memory_bytes, int) else None,
+        waiting=model.waiting,
+        in_flight=sum(replica.in_flight or 0 for replica in own) if is_known else None,
+        last_used=model.last_used,
+        min=spec.scaling.min,
+        max=spec.scaling.max,
+        wish=model.wish.value if model.wish else None,
+        retry_at=retry_at(model.failures) if model.failures.count and not _serves(own) else None,
+        operations=ENGINES[spec.engine].operations(spec),
+        note="a stand-in made on the spot: it speaks nonsense" if spec.source == "stand-in" else None,
+    )
+
+
+def _replica(replica: Replica, seen: Seen | None, phases: Phases | None, now: float) -> ReplicaStatus:
+    running = seen.state if seen is not None and isinstance(seen.state, Running) else None
+    return ReplicaStatus(
+        id=replica.id,
+        model=replica.model,
+        state=replica.state.value,
+        since=replica.since,
+        why=replica.why,
+        memory_bytes=replica.memory_bytes,
+        resident_bytes=running.memory_bytes if running else None,
+        in_flight=replica.in_flight,
+        url=running.url if running else None,
+        pid=running.pid if running else None,
+        step=(phases.detail or None) if phases and replica.state is State.STARTING else None,
+        phases=phases.seconds(now) if phases else {},
+    )
+
+
+def _serves(own: Sequence[Replica]) -> bool:
+    return any(replica.state is State.READY for replica in own)

@@ -1,0 +1,29 @@
+"""The supervisor's children begin here: ``python -m modelgrid.daemon ROLE OPTIONS``, with the options as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from modelgrid.config.paths import find_paths
+
+
+def main() -> None:
+    """Become the role that the arguments name."""
+    role, options = sys.argv[1], json.loads(sys.argv[2])
+    paths = find_paths()
+    if role == "controller":
+        from modelgrid.daemon.controller_process import loader, run_controller
+
+        path = Path(options["config"]) if options["config"] else None
+        run_controller(paths, loader(path, options["overrides"], hub=options["hub"]))
+    else:
+        from modelgrid.config import GatewayConfig
+        from modelgrid.daemon.gateway_process import run_gateway
+
+        config = GatewayConfig(**options["gateway"])
+        run_gateway(paths, config, number=options["number"], descriptor=options["descriptor"])
+
+
+main()

@@ -1,0 +1,69 @@
+"""A child process that is started again when it dies, at once and then with growing pauses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+_PAUSES_S = (0.0, 0.2, 1.0, 5.0)
+_STABLE_S = 30.0
+
+log = structlog.get_logger()
+
+
+class Child:
+    """One role's process. It has a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone."""
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()
+    ) -> None:
+        self.name = name
+        self._argv = [sys.executable, "-m", "modelgrid.daemon", *arguments]
+        self._environ = {**os.environ, **environ}
+        self._pass_fds = tuple(pass_fds)
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def keep(self) -> None:
+        """Run it, again and again, until `end` has been called and it has ended."""
+        deaths = 0
+        while not self._ending.is_set():
+            begun = time.monotonic()
+            self._process = await asyncio.create_subprocess_exec(
+                *self._argv,
+                env=self._environ,
+                pass_fds=self._pass_fds,
+                start_new_session=True,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+            code = await self._process.wait()
+            if self._ending.is_set():
+                break
+            deaths = 1 if time.monotonic() - begun > _STABLE_S else deaths + 1
+            pause_s = _PAUSES_S[min(deaths, len(_PAUSES_S)) - 1]
+            log.error("child.died", child=self.name, how=_how(code), again_in_s=pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), pause_s)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to end, and don't start it again."""
+        self._ending.set()
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+def _how(code: int) -> str:
+    return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

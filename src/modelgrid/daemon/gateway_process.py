@@ -1,0 +1,25 @@
+"""A gateway worker's process."""
+
+from __future__ import annotations
+
+import socket
+
+from modelgrid.config import GatewayConfig
+from modelgrid.config.paths import Paths
+from modelgrid.gateway import GatewayOptions, run_worker
+from modelgrid.telemetry import set_up_logging
+
+
+def run_gateway(paths: Paths, config: GatewayConfig, *, number: int, descriptor: int) -> None:
+    """Serve callers on the listening socket `descriptor` until SIGTERM has drained what is in flight."""
+    name = f"gateway-{number}"
+    set_up_logging(paths.logs / f"{name}.log", console=False)
+    options = GatewayOptions(
+        worker=name,
+        link_socket=paths.link_socket,
+        table_file=paths.table,
+        body_bytes=config.body_bytes,
+        connections=config.connections,
+        grace_s=config.grace_s,
+    )
+    run_worker(socket.socket(fileno=descriptor), options)

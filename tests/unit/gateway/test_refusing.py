@@ -27,7 +27,8 @@ def test_an_unknown_model_is_not_found_and_names_those_there_are(play: Play) -> 
         answered = await world.post(CHAT, b'{"model":"no"}')
         assert answered.status == 404
         assert error_of(answered) == {
-            "message": "cannot find the model 'no': there are m0, m1, m2, m3, m4 and 2 more (GET /v1/models lists them)",
+            "message": "cannot find the model 'no': there are m0, m1, m2, m3, m4 and 2 more"
+            " (GET /v1/models lists them)",
             "type": "invalid_request_error",
             "param": "model",
             "code": "model_not_found",

@@ -237,7 +237,6 @@ def test_an_engine_sees_at_once_that_the_caller_left(play: Play, begun: bool) ->
         start = perf_counter()
         caller.leave()
         await until(lambda: left)
-        print(f"the engine saw it after {(left[0] - start) * 1000:.1f} ms")
         assert left[0] - start < 1
         await until(lambda: world.controller.load == {})
 

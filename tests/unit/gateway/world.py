@@ -86,6 +86,11 @@ class Engine:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
+    @property
+    def open_connections(self) -> int:
+        """Those that stand now."""
+        return len(self._writers)
+
     async def listen(self) -> None:
         """Take connections, on the port that it had before if it had one."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -154,12 +159,20 @@ class Controller:
         await until(lambda: self._writers, "a worker")
         self.number = self.number + 1 if number is None else number
         heard = len(self.heard)
-        for writer in self._writers:
-            writer.write(encode(RoutingTable(number=self.number, routes=routes, keys=keys)))
+        self.say(RoutingTable(number=self.number, routes=routes, keys=keys))
         await until(
             lambda: any(isinstance(m, Load) and m.table == self.number for m in self.heard[heard:]), "a Load of it"
         )
         return self.number
+
+    def say(self, table: RoutingTable) -> None:
+        """Send a table, whatever becomes of it."""
+        self.say_raw(encode(table))
+
+    def say_raw(self, data: bytes) -> None:
+        """Send bytes."""
+        for writer in self._writers:
+            writer.write(data)
 
     def of(self, kind: type[T]) -> list[T]:
         """The messages of one kind."""
@@ -287,6 +300,12 @@ class World:
     worker: asyncio.Task[None]
     engines: list[Engine] = field(default_factory=list)
 
+    @property
+    def is_draining(self) -> bool:
+        """The worker takes no connections any more."""
+        with socket.socket() as probe:
+            return probe.connect_ex(self.address) != 0
+
     async def engine(self, script: Script = echo) -> Engine:
         """Another engine."""
         engine = Engine(script)
@@ -330,18 +349,23 @@ class Play(Protocol):
 
 
 @asynccontextmanager
-async def world_of(folder: Path, **options: Any) -> AsyncIterator[World]:
+async def world_of(
+    folder: Path, *, table: RoutingTable | None = None, is_controlled: bool = True, **options: Any
+) -> AsyncIterator[World]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     chosen = GatewayOptions(
         **{"worker": "w1", "link_socket": folder / "link", "table_file": folder / "table.json", **options}
     )
+    if table is not None:
+        chosen.table_file.write_bytes(encode(table))
     told, told_again = asyncio.Event(), asyncio.Event()
     address = listener.getsockname()
     worker = asyncio.create_task(serve(listener, chosen, told, told_again))
     controller = Controller(folder / "link")
-    await controller.listen()
+    if is_controlled:
+        await controller.listen()
     world = World(chosen, controller, address, told, told_again, worker)
     try:
         yield world

@@ -1,0 +1,281 @@
+"""Engines that refuse, break and stall: what is tried again, and how a caller is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from time import perf_counter
+
+import pytest
+
+from modelgrid.spec import Outcome, Unavailable
+from unit.gateway.world import Asked, Engine, Play, World, route, until
+
+CHAT = "/v1/chat/completions"
+BODY = b'{"model":"m"}'
+
+
+async def drop(asked: Asked) -> None:
+    asked.drop()
+
+
+async def drop_within_head(asked: Asked) -> None:
+    await asked.say(b"HTTP/1.1 200 OK\r\nContent-")
+    asked.writer.close()
+
+
+async def garbage(asked: Asked) -> None:
+    await asked.say(b"SSH-2.0-OpenSSH\r\n\r\n")
+    await asked.gone()
+
+
+async def stall(asked: Asked) -> None:
+    await asked.gone()
+
+
+async def closed_engine(world: World) -> Engine:
+    engine = await world.engine()
+    await engine.refuse()
+    return engine
+
+
+def outcomes(world: World) -> list[tuple[str, str]]:
+    return [(outcome.replica, outcome.outcome) for outcome in world.controller.of(Outcome)]
+
+
+def test_a_request_that_a_replica_refuses_goes_to_another(play: Play) -> None:
+    async def scene(world: World) -> None:
+        dead, alive = await closed_engine(world), await world.engine()
+        await world.controller.publish(route(dead.target("m-1"), alive.target("m-2")))
+        for _ in range(4):  # the dead one is suspected after the first that meets it
+            assert (await world.post(CHAT, BODY)).status == 200
+        await until(lambda: outcomes(world))
+        assert outcomes(world) == [("m-1", "refused")]
+        await until(lambda: world.controller.load == {})
+
+    play(scene)
+
+
+@pytest.mark.parametrize("script", [drop, drop_within_head, garbage])
+def test_a_request_that_got_no_byte_goes_to_another_replica(play: Play, script: object) -> None:
+    async def scene(world: World) -> None:
+        broken, alive = await world.engine(script), await world.engine()  # type: ignore[arg-type]  # a Script
+        await world.controller.publish(route(broken.target("m-1"), alive.target("m-2")))
+        for _ in range(4):
+            assert (await world.post(CHAT, BODY)).body == BODY
+        assert len(broken.asked) == 1
+        assert outcomes(world) == [("m-1", "broke")]
+
+    play(scene)
+
+
+def test_a_replica_is_suspected_until_a_newer_table_still_has_it(play: Play) -> None:
+    async def scene(world: World) -> None:
+        flaky, steady = await world.engine(), await world.engine()
+        flaky.once.append(drop)
+        routes = route(flaky.target("m-1"), steady.target("m-2"))
+        await world.controller.publish(routes)
+        await until(lambda: True)
+        for _ in range(6):
+            assert (await world.post(CHAT, BODY)).status == 200
+        assert len(flaky.asked) == 1
+        await world.controller.publish(routes)
+        for _ in range(2):
+            await world.post(CHAT, BODY)
+        assert len(flaky.asked) == 2
+
+    play(scene)
+
+
+def test_a_suspicion_ends_by_itself(play: Play) -> None:
+    async def scene(world: World) -> None:
+        flaky = await world.engine()
+        flaky.once.append(drop)
+        await world.controller.publish(route(flaky.target("m-1")))
+        start = perf_counter()
+        assert (await world.post(CHAT, BODY)).status == 200
+        assert 0.9 < perf_counter() - start < 5
+
+    play(scene)
+
+
+def test_a_kept_connection_that_the_engine_closed_is_no_failure(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine()
+        await world.controller.publish(route(engine.target("m-1")))
+        await world.post(CHAT, BODY)
+        engine.once.append(drop)  # as an engine does whose patience ends when the next request is on its way
+        start = perf_counter()
+        assert (await world.post(CHAT, BODY)).status == 200
+        assert perf_counter() - start < 0.9
+        assert outcomes(world) == []
+        assert engine.connections == 2
+
+    play(scene)
+
+
+def test_a_request_survives_the_restart_of_its_only_replica(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(stall)
+        await world.controller.publish(route(engine.target("m-1")))
+        callers = [await world.call() for _ in range(5)]
+        for caller in callers:
+            caller.post(CHAT, BODY)
+        await until(lambda: len(engine.asked) == 5)
+        await engine.refuse()
+        await until(lambda: len(outcomes(world)) == 5)
+        await world.controller.publish(route())
+        await until(lambda: world.controller.demands and world.controller.demands[-1].waiting == 5)
+        again = await world.engine()
+        await world.controller.publish(route(again.target("m-2")))
+        for caller in callers:
+            assert (await caller.answer()).status == 200
+
+    # The queue is too small for them, but they had their place.
+    play(scene)
+
+
+def test_a_request_that_an_engine_lost_has_its_place_in_a_full_queue(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(stall)
+        await world.controller.publish(route(engine.target("m-1"), queue=0))
+        caller = await world.call()
+        caller.post(CHAT, BODY)
+        await until(lambda: engine.asked)
+        await world.controller.publish(route(queue=0))
+        engine.asked[0].drop()
+        await until(lambda: world.controller.demands)
+        again = await world.engine()
+        await world.controller.publish(route(again.target("m-2"), queue=0))
+        assert (await caller.answer()).status == 200
+
+    play(scene)
+
+
+def test_an_engine_that_always_breaks_is_not_tried_for_ever(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(drop)
+        targets = [engine.target(f"m-{number}") for number in range(20)]
+        await world.controller.publish(route(*targets))
+        answered = await world.post(CHAT, BODY)
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["type"], error["code"]) == (502, "engine_error", "engine_lost")
+        assert "tried 8 times" in error["message"]
+        assert len(engine.asked) == 8
+
+    play(scene)
+
+
+def test_a_request_whose_engine_does_not_come_back_is_told_what_happened(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(drop)
+        await world.controller.publish(route(engine.target("m-1"), wait_s=0.3))
+        answered = await world.post(CHAT, BODY)
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["type"]) == (502, "engine_error")
+        assert "closed the connection before it answered" in error["message"] or "lost the conn" in error["message"]
+        assert "nothing took its place within 0.3 s" in error["message"]
+
+    play(scene)
+
+
+def test_a_request_whose_engine_is_gone_for_good_is_told_why(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(stall)
+        await world.controller.publish(route(engine.target("m-1")))
+        caller = await world.call()
+        caller.post(CHAT, BODY)
+        await until(lambda: engine.asked)
+        await engine.refuse()
+        await world.controller.publish(route(unavailable=Unavailable(why="it crash-loops", retry_after_s=9)))
+        answered = await caller.answer()
+        assert (answered.status, answered.headers["retry-after"]) == (503, "9")
+
+    play(scene)
+
+
+def test_an_engine_that_does_not_begin_to_answer_is_given_up_and_not_asked_twice(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(stall)
+        await world.controller.publish(route(engine.target("m-1"), engine.target("m-2")))
+        answered = await world.post(CHAT, BODY)
+        assert (answered.status, json.loads(answered.body)["error"]["code"]) == (504, "engine_timed_out")
+        assert len(engine.asked) == 1
+        await until(lambda: [outcome for _, outcome in outcomes(world)] == ["timed_out"])
+
+    play(scene, first_byte_timeout_s=0.2)
+
+
+@pytest.mark.parametrize("cut", [b"", b"data: {"])
+def test_a_stream_that_breaks_ends_with_an_error_event_and_never_looks_whole(play: Play, cut: bytes) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.begin_events()
+        await asked.chunk(b"data: 1\n\n")
+        if cut:
+            await asked.chunk(cut)
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1"), engine.target("m-2")))
+        answered = await world.post(CHAT, BODY)
+        assert not answered.is_whole
+        first, *_, last, nothing = answered.body.split(b"\n\n")
+        assert (first, nothing) == (b"data: 1", b"")
+        error = json.loads(last.removeprefix(b"data: "))["error"]
+        assert (error["type"], error["code"]) == ("engine_error", "engine_lost")
+        assert b"[DONE]" not in answered.body
+        assert len(engine.asked) == 1
+        assert [outcome for _, outcome in outcomes(world)] == ["broke"]
+        await until(lambda: world.controller.load == {})
+
+    play(scene)
+
+
+def test_a_stream_that_stalls_ends_with_an_error_event(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.begin_events()
+        await asked.chunk(b"data: 1\n\n")
+        await asked.gone()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(CHAT, BODY)
+        assert not answered.is_whole
+        assert b"sent nothing for 0.2 s" in answered.body
+        assert [outcome for _, outcome in outcomes(world)] == ["timed_out"]
+
+    play(scene, idle_timeout_s=0.2)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+def test_any_other_answer_that_breaks_is_cut_off(play: Play, framing: bytes) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%b\r\n\r\n5\r\n{}{}{\r\n" % framing)
+        await asyncio.sleep(0.05)
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(CHAT, BODY)
+        assert (answered.status, answered.is_whole) == (200, False)
+        assert b"error" not in answered.body
+        assert [outcome for _, outcome in outcomes(world)] == ["broke"]
+
+    play(scene)
+
+
+def test_what_an_engine_says_unasked_reaches_nobody(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.sized(b'"one"')
+        await asked.say(b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"stolen"')
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        for _ in range(5):
+            assert (await world.post(CHAT, BODY)).body == b'"one"'
+
+    play(scene)

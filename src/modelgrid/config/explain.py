@@ -76,7 +76,7 @@ def _section_at(section: type[BaseModel], at: At) -> type[BaseModel]:
 
 def _shown(value: object, at: At) -> str:
     """The value as it was written; a secret never is."""
-    if any(isinstance(step, str) and is_secret_name(step) for step in at) or (at and at[0] == "env"):
+    if at[:1] == ("env",) or is_secret_name(f"{at} {value}"):
         return "the value"
     if isinstance(value, Mapping):
         return "a mapping"

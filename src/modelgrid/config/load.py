@@ -71,7 +71,7 @@ def _read(path: Path) -> str:
         why = f"cannot read the configuration: {error.strerror} ({step})"
         raise ConfigError([ConfigProblem(None, None, "", why)], path) from error
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         before = data[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from modelgrid.config.document import At, Document, Place, Value, read_document
+from modelgrid.config.document import At, Document, Place, Value, dotted, read_document
 from modelgrid.config.problem import ConfigProblem, did_you_mean
 
 _PREFIX = "MODELGRID_"
@@ -75,7 +75,9 @@ def _set(document: Document, at: At, text: str, origin: str) -> None:
             inner = values[str(step)] = {}
             document.keys.setdefault(at[:depth], Place(origin=origin))
         if not isinstance(inner, dict):
-            return  # the file has something else here, and hears of it
+            message = f"there are no fields below {dotted(at[:depth])}"
+            document.problems.append(ConfigProblem(None, None, origin, message))
+            return
         values = inner
     values[str(at[-1])] = _value(text)
     for table in (document.places, document.keys):

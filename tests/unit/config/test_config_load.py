@@ -75,8 +75,9 @@ def test_what_is_not_said_has_the_defaults_of_the_nouns(load: Load) -> None:
 
 
 def test_more_replicas_at_least_than_the_default_maximum_raise_it(load: Load) -> None:
-    config = load("models: {m: {engine: vllm, source: a/b, scaling: {min: 3}}}")
-    assert config.models[0].scaling == Scaling(min=3, max=3)
+    for written in ("{min: 3}", "{min: 3, max: 3}"):
+        config = load(f"models: {{m: {{engine: vllm, source: a/b, scaling: {written}}}}}")
+        assert config.models[0].scaling == Scaling(min=3, max=3)
 
 
 def test_an_empty_file_is_a_configuration_without_models(load: Load) -> None:

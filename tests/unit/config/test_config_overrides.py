@@ -66,6 +66,20 @@ def test_a_problem_names_the_variable(problems: Lines, name: str, value: str, ex
     assert expected in lines[0]
 
 
+def test_a_variable_that_goes_too_deep_is_told(problems: Lines) -> None:
+    assert problems(MODELS, {"MODELGRID_GATEWAY__PORT__X": "1"}) == [
+        "environment MODELGRID_GATEWAY__PORT__X: there are no fields below gateway.port"
+    ]
+
+
+def test_a_problem_within_an_overridden_list_names_the_variable(problems: Lines) -> None:
+    text = "models: {m: {engine: vllm, source: x/y, aliases: [fine, fine]}}"
+    assert problems(text, {"MODELGRID_MODELS__M__ALIASES": '[" a"]'}) == [
+        "environment MODELGRID_MODELS__M__ALIASES: ' a' can't name a model: no control characters, no spaces at the "
+        "ends"
+    ]
+
+
 def test_a_variable_that_fits_two_models_is_refused(problems: Lines) -> None:
     text = "models: {a-b: {engine: vllm, source: x/y}, a.b: {engine: vllm, source: x/y}}"
     assert problems(text, {"MODELGRID_MODELS__A_B__PORT": "1"}) == [

@@ -141,6 +141,7 @@ def test_a_secret_is_never_in_a_problem(problems: Lines) -> None:
         models:
           m: {engine: remote, url: http://x/v1, key: [canary-literal], env: {A: {x: canary-env}}}
           n: {engine: "${CANARY_TOKEN}", source: a/b}
+          o: {engine: vllm, source: a/b, env: HUGGING=canary-text, args: --api-key canary-argument}
     """
     said = "\n".join(problems(text, {"CANARY_TOKEN": "canary-value"}))
     assert "gateway.port: '********' is not a whole number" in said

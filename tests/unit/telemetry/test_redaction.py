@@ -48,6 +48,7 @@ def test_ordinary_text_stays(text: str) -> None:
     assert redacted(text) == text
 
 
-def test_a_hostile_text_is_read_quickly() -> None:
-    text = "a_" * 4000
+@pytest.mark.timeout(20)
+def test_a_hostile_text_is_read_in_time_that_grows_with_its_length_only() -> None:
+    text = "a_" * 100_000
     assert redacted(text) == text

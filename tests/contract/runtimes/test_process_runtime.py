@@ -35,7 +35,7 @@ folder, instance = Path(sys.argv[1]), sys.argv[2]
 runtime = ProcessRuntime(
     instance=instance, records=folder / "records", logs=folder / "logs", environments=Environments(folder / "e")
 )
-launch = Launch(ModelName("tiny"), "r1", "tiny", argv=("{python}", "-c", "import time; time.sleep(600)"))
+launch = Launch(ModelName("tiny"), "r1", "tiny", argv=("{python}", "-c", "import time; time.sleep(60)"))
 print("ready", flush=True)
 sys.stdin.readline()
 asyncio.run(runtime.start(ReplicaId("tiny-1"), launch, lambda phase, detail: None))
@@ -190,7 +190,7 @@ def test_a_leader_that_lost_its_environment_is_known_by_its_session(processes: P
     program = (
         "import os, sys, time\nif sys.argv[1:]: os.execve(sys.executable, [sys.executable, '-c', sys.argv[1]], {})\n"
     )
-    launch = processes.python(program, "import time\nprint('bare', flush=True)\ntime.sleep(600)")
+    launch = processes.python(program, "import time\nprint('bare', flush=True)\ntime.sleep(60)")
 
     async def scenario() -> None:
         runtime = processes.runtime()
@@ -208,13 +208,13 @@ def test_a_leader_that_lost_its_environment_is_known_by_its_session(processes: P
 @pytest.mark.parametrize("environ", ["os.environ", "{}"], ids=["marked", "bare"])
 def test_grandchildren_in_sessions_of_their_own_are_gone_too(processes: ProcessBench, environ: str) -> None:
     child = (
-        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)"
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(60)"
     )
     program = (
         "import os, subprocess, sys, time\n"
         f"child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], env={environ}, start_new_session=True)\n"
         "print('child', child.pid, flush=True)\n"
-        "time.sleep(600)"
+        "time.sleep(60)"
     )
 
     async def scenario() -> None:
@@ -232,10 +232,10 @@ def test_grandchildren_in_sessions_of_their_own_are_gone_too(processes: ProcessB
 
 
 def test_memory_counts_all_processes(processes: ProcessBench) -> None:
-    eater = "import time\nheld = bytearray(64 << 20)\nprint('full', flush=True)\ntime.sleep(600)"
+    eater = "import time\nheld = bytearray(64 << 20)\nprint('full', flush=True)\ntime.sleep(60)"
     program = (
         "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', sys.argv[1]], start_new_session=True)\n"
-        "time.sleep(600)"
+        "time.sleep(60)"
     )
 
     async def scenario() -> None:

@@ -8,7 +8,7 @@ import click
 
 from modelgrid.cli import ask, screen
 from modelgrid.cli.failure import Failure
-from modelgrid.spec.units import format_bytes
+from modelgrid.spec.units import format_bytes, parse_seconds
 
 
 @click.group(short_help="List, pull, remove, load and unload models.")
@@ -80,11 +80,17 @@ def remove(name: str, named: Path | None) -> None:
 @model.command(short_help="Load a model, and keep it loaded.")
 @click.argument("name", metavar="MODEL")
 @click.option("--wait", is_flag=True, help="Until it is ready; show what its start is doing.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=1800.0, show_default=True, metavar="S")
-def load(name: str, wait: bool, timeout_s: float) -> None:
+@click.option(
+    "--timeout", default="30m", show_default=True, metavar="TIME", help="How long --wait waits, for example 90s."
+)
+def load(name: str, wait: bool, timeout: str) -> None:
     """Load MODEL and keep it loaded, also while nobody uses it."""
     from modelgrid.cli.loading import wait_until_ready
 
+    try:
+        timeout_s = parse_seconds(timeout)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from error
     with ask.daemon() as client:
         asked = client.load(name)
         loading = asked.model.name

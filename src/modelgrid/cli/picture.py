@@ -67,7 +67,7 @@ def _problems(status: Status) -> Iterator[Text]:
     if status.problem:
         yield screen.text(f"problem: {status.problem}", "bold red")
     if status.config_error:
-        yield screen.text("the configuration can't be used; what is served is what it was before:", "bold red")
+        yield screen.text("the configuration file differs from what is served:", "bold red")
         yield screen.text(status.config_error, "red")
     if not status.workers:
         yield screen.text("problem: no gateway worker is connected, so no request is answered", "bold red")

@@ -49,8 +49,8 @@ def _page(command: click.Command, context: click.Context) -> Iterator[str]:
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     for parameter in command.get_params(context):
-        if parameter.name != "help" and (record := parameter.get_help_record(context)):
-            option, meaning = (part.replace("|", "\\|") for part in record)
+        if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
+            option, meaning = (part.replace("|", "\\|") for part in parameter.get_help_record(context) or ("", ""))
             yield f"| `{option}` | {meaning} |\n"
 
 

@@ -20,7 +20,7 @@ def test_a_second_daemon_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
         first = asyncio.create_task(serve_api(FastAPI(), path, stop))
         await asyncio.sleep(0)
         with pytest.raises(ApiError, match="another modelgrid answers there"):
-            await serve_api(FastAPI(), path, stop)
+            await asyncio.wait_for(serve_api(FastAPI(), path, stop), 10)
         assert path.exists()
         stop.set()
         await first

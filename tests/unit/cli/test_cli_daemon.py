@@ -49,7 +49,7 @@ def test_a_configuration_that_cannot_be_used_is_in_plain_sight(run: Run, control
     control.picture = replace(control.picture, config_error="modelgrid.yaml:7:13: no such engine\nand more")
     shown = run("status").stdout.splitlines()
     assert shown[2:5] == [
-        "the configuration can't be used; what is served is what it was before:",
+        "the configuration file differs from what is served:",
         "modelgrid.yaml:7:13: no such engine",
         "and more",
     ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import concurrent.futures
+import copy
 import importlib
 import importlib.metadata
 import math
@@ -49,6 +51,10 @@ class Embeddings(Service):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self._model: Any = None
+        # Tokens are counted beside the computing: in a thread and by a tokenizer of its own, because one tokenizer
+        # can't serve two threads. What is counted while the model computes is computed together next.
+        self._tokenizer: Any = None
+        self._counting = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="count")
         self._truncates = False
         self._trusts = False
         self._device: str | None = None
@@ -72,8 +78,13 @@ class Embeddings(Service):
         assert self.options.model is not None
         where = find_weights(self.options.model)
         self.log.info("loading %s", where)
-        self._model = library.SentenceTransformer(where, device=self._device, trust_remote_code=self._trusts)
+        self.take(library.SentenceTransformer(where, device=self._device, trust_remote_code=self._trusts))
         self._vectors(("warm",))
+
+    def take(self, model: Any) -> None:
+        """Serve `model`, a SentenceTransformer."""
+        self._model = model
+        self._tokenizer = copy.deepcopy(model.tokenizer)
 
     def routes(self) -> list[BaseRoute]:
         return [Route("/v1/embeddings", self._embed, methods=["POST"])]
@@ -81,7 +92,8 @@ class Embeddings(Service):
     async def _embed(self, request: Request) -> JSONResponse:
         body = await self.body(request)
         asked = read_request(body, self._decode, self._model.get_embedding_dimension())
-        counts = await self.compute(self._count, asked.texts)
+        loop = asyncio.get_running_loop()
+        counts = await loop.run_in_executor(self._counting, self._count, asked.texts)
         self._check_lengths(counts)
         vectors = await self._together(asked.texts)
         if asked.dimensions is not None:
@@ -97,7 +109,7 @@ class Embeddings(Service):
     def _count(self, texts: tuple[str, ...]) -> list[int]:
         """Tokens of each text, with those that the model adds."""
         limit = self._model.max_seq_length if self._truncates else None
-        encoded = self._model.tokenizer(list(texts), truncation=limit is not None, max_length=limit)["input_ids"]
+        encoded = self._tokenizer(list(texts), truncation=limit is not None, max_length=limit)["input_ids"]
         return [len(ids) for ids in encoded]
 
     def _check_lengths(self, counts: Sequence[int]) -> None:
@@ -113,10 +125,10 @@ class Embeddings(Service):
                 )
 
     def _decode(self, tokens: list[int]) -> str:
-        limit = len(self._model.tokenizer)
+        limit = len(self._tokenizer)
         if any(token >= limit or token < 0 for token in tokens):
             raise ServiceError(400, f"input holds tokens outside of this model's vocabulary of {limit}", param="input")
-        text: str = self._model.tokenizer.decode(tokens, skip_special_tokens=True)
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text
 
     async def _together(self, texts: tuple[str, ...]) -> Vectors:

@@ -178,7 +178,8 @@ class Server:
                 self.connected, self.options.host, self.options.port, limit=HEAD_LIMIT, backlog=1024
             )
         except OSError as error:
-            die(f"OSError: cannot listen on {self.options.host}:{self.options.port}: {error.strerror}", 1)
+            reason = os.strerror(error.errno or 0)
+            die(f"OSError: cannot listen on {self.options.host}:{self.options.port}: {reason}", 1)
         log(f"serving {self.options.served} on http://{self.options.host}:{self.options.port}")
         await stop.wait()
         log("told to stop: finishing what is in flight")

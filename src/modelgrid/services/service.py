@@ -149,7 +149,8 @@ class Service(ABC):
         )
         server = _Server(config, self)
         self.log.info("serving %s on http://%s:%d", self.options.name, self.options.host, self.options.port)
-        server.run()
+        with contextlib.suppress(SystemExit):  # how uvicorn ends where it can't listen, after saying why
+            server.run()
         self._worker.shutdown(wait=False, cancel_futures=True)
         self._end(failed=self._failure is not None or not server.started)
 

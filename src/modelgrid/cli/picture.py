@@ -121,7 +121,7 @@ def _model(model: ModelStatus, now: float) -> _Row:
 
 def _reasons(model: ModelStatus, now: float) -> Iterator[str]:
     if model.why:
-        yield model.why
+        yield screen.brief(model.why)
     if model.retry_at is not None:
         yield f"next try in {screen.age(model.retry_at - now)}"
     if model.wish and model.wish not in model.why:
@@ -140,7 +140,7 @@ def _replica(replica: ReplicaStatus, now: float, *, indent: str) -> _Row:
         in_flight=replica.in_flight,
         waiting="",
         time=screen.age(now - replica.since),
-        why=replica.step or replica.why,
+        why=screen.brief(replica.step or replica.why),
     )
 
 

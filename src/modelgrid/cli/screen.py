@@ -119,6 +119,12 @@ def age(seconds: float) -> str:
     return f"{whole}s" if whole < 60 else format_seconds(whole)
 
 
+def brief(reason: str) -> str:
+    """A reason in one line: its first, and its last, which is where an engine's log tells what broke."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return f"{lines[0]} … {lines[-1]}" if len(lines) > 1 else "".join(lines)
+
+
 def moment(at: float, now: float) -> str:
     """``14:03:22`` today, ``2026-11-21 14:03:22`` on other days; local time."""
     then, today = datetime.fromtimestamp(at), datetime.fromtimestamp(now)

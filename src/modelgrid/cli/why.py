@@ -42,7 +42,7 @@ def _told(answer: Why) -> Iterator[RenderableType]:
         yield screen.text("nothing has been done about it yet")
         return
     rows = [
-        (screen.moment(event.at, answer.now), screen.state(event.what), event.replica or "", event.why)
+        (screen.moment(event.at, answer.now), screen.state(event.what), event.replica or "", screen.brief(event.why))
         for event in answer.events
     ]
     yield screen.table(("TIME", "WHAT", "REPLICA", "WHY"), rows)
@@ -69,7 +69,7 @@ def _facts(answer: Why) -> Iterator[str]:
 
 
 def _replica(replica: ReplicaStatus, now: float) -> Text:
-    reason = replica.step or replica.why
+    reason = screen.brief(replica.step or replica.why)
     phases = ", ".join(f"{phase} {format_seconds(seconds)}" for phase, seconds in replica.phases.items())
     return screen.joined(
         f"  replica {replica.id}: ",

@@ -112,6 +112,18 @@ def test_what_an_engine_says_cannot_drive_the_terminal(run: Run, control: FakeCo
     assert "[bold]really[/bold]" in shown
 
 
+def test_a_reason_of_many_lines_takes_one_row_and_is_whole_at_the_top_of_why(
+    run: Run, control: FakeControl, store: SqliteStore, model: ModelStatus
+) -> None:
+    reason = "exited with code 1\nits last lines:\n  loading\n  MemoryError"
+    control.show(replace(model, state="failed", why=reason))
+    store.record([Event(940.0, "mine", None, "failed", reason)])
+    assert run("status").stdout.splitlines()[-1].endswith("4s ago  exited with code 1 … MemoryError")
+    told = run("why", "mine").stdout
+    assert told.startswith(f"mine is failed: {reason}\n")
+    assert told.splitlines()[-1].endswith("exited with code 1 … MemoryError")
+
+
 def test_logs_are_printed_as_written_and_titled_where_there_are_several(run: Run, control: FakeControl) -> None:
     control.lines["mine"] = [LogLines("mine-1", ("a", "b"))]
     assert run("logs", "mine", "-n", "1").stdout == "b\n"

@@ -21,7 +21,7 @@ import yaml
 from modelgrid.client import ControlClient, ControlError, NotRunning
 from modelgrid.config.paths import find_paths
 from modelgrid.daemon import roles
-from modelgrid.spec import ModelStatus, ReplicaStatus, Status
+from modelgrid.spec import Event, ModelStatus, ReplicaStatus, Status
 
 T = TypeVar("T")
 
@@ -125,6 +125,15 @@ class Daemon:
         with ControlClient(self._paths().api_socket) as client:
             return client.status()
 
+    def control(self) -> ControlClient:
+        """A client of the control API, to be closed."""
+        return ControlClient(self._paths().api_socket)
+
+    def events(self, model: str) -> list[Event]:
+        """What has happened to a model, oldest first."""
+        with self.control() as client:
+            return list(client.why(model, 1000).events)
+
     def model(self, name: str) -> ModelStatus:
         """One model of it."""
         return next(model for model in self.status().models if model.name == name)
@@ -178,17 +187,15 @@ class Daemon:
         return list(self._marked())
 
     def end(self) -> None:
-        """End it, in whatever state a test has left it."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(30)
-        for process in self._marked():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        if self.process is not None and self.process.poll() is None:
+        """Kill all of it, in whatever state a test has left it: how it ends in peace has tests of its own."""
+        if self.process is not None:
             self.process.kill()
             self.process.wait(10)
+        while marked := self.processes():  # until none is left that could have started another
+            for process in marked:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(marked, 5)
 
     def _serves(self) -> bool:
         assert self.process is not None

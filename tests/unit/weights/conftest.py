@@ -23,6 +23,7 @@ class Hub:
     claimed: dict[str, int] = field(default_factory=dict)  # sizes that it claims, by file
     claimed_sha256: dict[str, str] = field(default_factory=dict)
     revision: str = "0123456789abcdef0123456789abcdef01234567"
+    knows_ranges: bool = True
     breaks_at: dict[str, int] = field(default_factory=dict)  # close the connection after so many bytes, by file
     status: int | None = None  # answer everything with it
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, Range
@@ -88,7 +89,9 @@ class Handler(BaseHTTPRequestHandler):
             "X-Repo-Commit": self.hub.revision,
             "Accept-Ranges": "bytes",
         }
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        start = 0
+        if self.hub.knows_ranges:
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         if with_body and (breaks := self.hub.breaks_at.pop(name, None)) is not None:

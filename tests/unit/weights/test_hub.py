@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,9 +72,17 @@ def test_pull_twice_asks_the_hub_once(hub: Hub, model: str, tmp_path: Path) -> N
 
 
 def test_two_pulls_at_once_fetch_once(hub: Hub, model: str, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(lambda _: pull(model, tmp_path, nothing), range(2)))
-    assert folders == [tmp_path / "owner" / "tiny"] * 2
+    second: list[Future[Path]] = []
+
+    def meanwhile(progress: Progress) -> None:
+        if not second:
+            second.append(pool.submit(pull, model, tmp_path, nothing))
+            with (tmp_path / ".locks" / "owner--tiny").open() as lock, pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    with ThreadPoolExecutor(1) as pool:
+        folder = pull(model, tmp_path, meanwhile)
+        assert second[0].result() == folder
     assert len([path for _, path, _ in hub.asked if path.endswith("/model.safetensors")]) == 1
 
 
@@ -101,6 +110,13 @@ def test_a_pull_that_was_broken_off_is_resumed(hub: Hub, model: str, tmp_path: P
 
 
 def test_a_connection_that_breaks_is_taken_up_again(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.breaks_at["model.safetensors"] = len(WEIGHTS) // 2
+    folder = pull(model, tmp_path, nothing)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_hub_that_knows_no_ranges_sends_it_all_again(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.knows_ranges = False
     hub.breaks_at["model.safetensors"] = len(WEIGHTS) // 2
     folder = pull(model, tmp_path, nothing)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS

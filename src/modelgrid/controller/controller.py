@@ -135,9 +135,9 @@ class Controller:
         """The last lines of each replica of `model`, and of the last one that has gone. Raises LookupError."""
         spec = self._spec(model)
         ids = [replica.id for replica in self._replicas if replica.model == model]
-        past = [event.replica for event in self._store.events(model, 50) if event.replica]
-        if past and past[-1] not in ids:
-            ids.insert(0, ReplicaId(past[-1]))
+        ended = [event.replica for event in self._store.events(model, 50) if event.what in ("failed", "gone")]
+        if ended and ended[-1] is not None and ended[-1] not in ids:
+            ids.insert(0, ReplicaId(ended[-1]))
         runtime = self._runtimes[self._runtime_of(spec)]
         return [LogLines(id, tuple(await runtime.logs(id, lines))) for id in ids]
 

@@ -1,10 +1,10 @@
 """Weights: where a model's files come from, what they weigh, and which of them lie on this machine."""
 
-from modelgrid.weights.held import Held, list_weights, remove, resolve
+from modelgrid.weights.held import Held, list_weights, needs_pull, remove, resolve
 from modelgrid.weights.hub import hub_answers
 from modelgrid.weights.pull import Progress, pull
 from modelgrid.weights.size import size_bytes
-from modelgrid.weights.source import WeightsError, hub_id, needs_pull
+from modelgrid.weights.source import WeightsError, hub_id
 
 __all__ = [
     "Held",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelgrid.weights.source import WeightsError, hub_id
+from modelgrid.weights.source import WeightsError, hub_id, is_path
 
 MARKER = ".modelgrid.json"
 
@@ -29,10 +29,16 @@ class Held:
 def resolve(source: str, root: Path) -> Path | None:
     """The path of a source's files. None where there are none: not pulled yet or only in part (see `needs_pull`), or
     of a kind that has no files of its own (``package:…``, ``stand-in``)."""
-    if source.startswith("/"):
+    if is_path(source):
         return Path(source) if Path(source).exists() else None
     folder = folder_of(source, root)
     return folder if folder and (folder / MARKER).is_file() else None
+
+
+def needs_pull(source: str, root: Path) -> bool:
+    """Whether a model of this source can't start before `pull` was called; for a path that isn't there `pull` says
+    so."""
+    return resolve(source, root) is None and (is_path(source) or hub_id(source) is not None)
 
 
 def folder_of(source: str, root: Path) -> Path | None:

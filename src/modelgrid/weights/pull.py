@@ -15,7 +15,7 @@ from modelgrid.weights.explain import explained
 from modelgrid.weights.fetch import TIMEOUT_S, fetch_file
 from modelgrid.weights.held import folder_of, mark_whole, resolve
 from modelgrid.weights.hub import Listing, headers, list_files
-from modelgrid.weights.source import WeightsError
+from modelgrid.weights.source import WeightsError, is_path
 
 METADATA_TIMEOUT_S = 10.0
 SPARE_BYTES = 64 << 20  # that a pull leaves free
@@ -30,6 +30,11 @@ class Progress:
     total_bytes: int
     file: str  # the one that comes now
 
+    def __str__(self) -> str:
+        """For people: ``2.1 GiB of 14.2 GiB, model-00001-of-00004.safetensors``."""
+        done = f"{format_bytes(self.done_bytes)} of {format_bytes(self.total_bytes)}"
+        return f"{done}, {self.file}" if self.file else done
+
 
 def pull(source: str, root: Path, on_progress: Callable[[Progress], None]) -> Path:
     """Fetch the weights of a hub's model into `root`, and return their folder.
@@ -39,6 +44,8 @@ def pull(source: str, root: Path, on_progress: Callable[[Progress], None]) -> Pa
     """
     folder = folder_of(source, root)
     if folder is None:
+        if is_path(source) and not Path(source).exists():
+            raise WeightsError(f"cannot find {source}: there is nothing at this path (check the model's source)")
         raise WeightsError(f"cannot pull {source}: it is not the id of a model on a hub (write it as OWNER/NAME)")
     if (held := resolve(source, root)) is not None:
         return held

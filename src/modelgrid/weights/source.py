@@ -22,8 +22,6 @@ def hub_id(source: str) -> str | None:
     return source
 
 
-def needs_pull(source: str, root: Path) -> bool:
-    """Whether `pull` has something to do before a model of this source can start."""
-    from modelgrid.weights.held import resolve
-
-    return hub_id(source) is not None and resolve(source, root) is None
+def is_path(source: str) -> bool:
+    """Whether it is a local path."""
+    return source.startswith("/")

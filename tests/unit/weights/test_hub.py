@@ -219,6 +219,21 @@ def test_what_is_no_hub_id_is_not_pulled(hub: Hub, tmp_path: Path, source: str) 
     assert hub.asked == []
 
 
+def test_a_path_needs_no_pull_and_one_that_is_not_there_is_told(tmp_path: Path) -> None:
+    here, missing = str(tmp_path), str(tmp_path / "missing")
+    assert not needs_pull(here, tmp_path)
+    assert resolve(here, tmp_path) == tmp_path
+    assert needs_pull(missing, tmp_path)
+    with pytest.raises(WeightsError) as failure:
+        pull(missing, tmp_path, nothing)
+    assert str(failure.value) == f"cannot find {missing}: there is nothing at this path (check the model's source)"
+
+
+def test_progress_reads_as_a_line() -> None:
+    assert str(Progress(1 << 30, 3 << 30, "a.safetensors")) == "1.0 GiB of 3.0 GiB, a.safetensors"
+    assert str(Progress(512, 512, "")) == "512 B of 512 B"
+
+
 def test_a_hub_answers_when_it_knows_a_model_that_all_hubs_have(hub: Hub) -> None:
     assert not hub_answers()
     hub.models["sentence-transformers/all-MiniLM-L6-v2"] = {}

@@ -41,8 +41,12 @@ def serve(named: Path | None, host: str | None, port: int | None, workers: int |
         paths.make()
         set_up_logging(paths.logs / "supervisor.log", console=False)
         supervise(paths, Plan(config, path, overrides, hub), Announcer(paths, config, hub=hub).announce)
-    except (ConfigError, ServeError, StoreError) as error:
+    except ConfigError as error:
+        raise Failure(f"cannot serve this configuration:\n{error}") from error
+    except (ServeError, StoreError) as error:
         raise Failure(str(error)) from error
     except OSError as error:
-        raise Failure(f"cannot serve: {error}") from error
+        raise Failure(
+            f"cannot serve: {error} (check the folder and its owner, or set another MODELGRID_HOME)"
+        ) from error
     click.echo("modelgrid has stopped", err=True)

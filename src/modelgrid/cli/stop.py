@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from modelgrid.cli.failure import Failure, NotRunningFailure
+from modelgrid.cli.failure import NOT_RUNNING, Failure
 
 if TYPE_CHECKING:
     from modelgrid.config import Config
+    from modelgrid.config.paths import Paths
 
 
 @click.command()
@@ -29,7 +30,7 @@ def stop(grace: str) -> None:
         raise click.BadParameter(str(error), param_hint="--grace") from error
     paths = find_paths()
     if not paths.run.exists():
-        raise NotRunningFailure("modelgrid is not running, and nothing is left of it")
+        raise _NothingToStop(paths)
     try:
         stopped = stop_everything(
             paths, _any_configuration(), grace_s=grace_s, tell=lambda line: click.echo(line, err=True)
@@ -37,7 +38,7 @@ def stop(grace: str) -> None:
     except StopError as error:
         raise Failure(str(error)) from error
     if not (stopped.daemon or stopped.processes or stopped.replicas):
-        raise NotRunningFailure("modelgrid is not running, and nothing is left of it")
+        raise _NothingToStop(paths)
     click.echo("modelgrid has stopped", err=True)
 
 
@@ -46,3 +47,13 @@ def _any_configuration() -> Config:
     from modelgrid.config import Config
 
     return Config()
+
+
+class _NothingToStop(Failure):
+    exit_code = NOT_RUNNING
+
+    def __init__(self, paths: Paths) -> None:
+        super().__init__(
+            f"nothing to stop: no modelgrid with its state in {paths.state} is running, and none has left anything "
+            "(is another one meant? set MODELGRID_HOME as it was when that one was started)"
+        )

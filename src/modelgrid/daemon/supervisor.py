@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import fcntl
 import ipaddress
 import json
@@ -56,7 +57,8 @@ class Plan:
 
 
 def supervise(paths: Paths, plan: Plan, announce: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> None:
-    """Serve until SIGTERM or SIGINT. `announce` runs beside it until its event is set. Raises ServeError."""
+    """Serve until SIGTERM or SIGINT. `announce` runs beside it, its event is set when the end begins, and it is
+    cancelled when all has ended. Raises ServeError."""
     paths.make()
     with _only_one(paths):
         _check_store(paths, plan.config)
@@ -104,7 +106,7 @@ class _Supervisor:
             await self._end(self._workers, workers, self._config.gateway.grace_s + _AFTER_GRACE_S)
             await self._end([self._controller], [controller], None)
             reaping.cancel()
-            await telling
+            telling.cancel()
 
     async def _end(self, children: list[Child], tasks: list[asyncio.Task[None]], limit_s: float | None) -> None:
         """Ask, and wait: the controller has limits of its own for what it stops. A second signal ends the patience."""
@@ -218,9 +220,16 @@ def _listen(host: str, port: int, patience_s: float) -> socket.socket:
 
 
 def _why_not_bound(host: str, port: int, error: OSError) -> str:
-    holder = _holder(port)
-    by = f", it is in use by {holder}" if holder else f": {error.strerror or error}"
-    return f"cannot listen on {host}:{port}{by} (try: modelgrid serve --port {port + 1 if port < 65535 else 9000})"
+    at = f"cannot listen on {host}:{port}"
+    other_port = f"modelgrid serve --port {port + 1 if port < 65535 else 9000}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{at}: the port is in use by {_holder(port) or 'a process of another user'} (try: {other_port})"
+        case errno.EACCES if port < 1024:
+            return f"{at}: ports below 1024 are for the administrator (try: modelgrid serve --port 9000)"
+        case _:
+            why = error.strerror or error
+            return f"{at}: {why} (gateway.host is an address of this machine; try: modelgrid serve --host 127.0.0.1)"
 
 
 def _holder(port: int) -> str | None:
@@ -228,8 +237,16 @@ def _holder(port: int) -> str | None:
         for connection in psutil.net_connections("tcp"):
             at = connection.laddr
             if connection.status == psutil.CONN_LISTEN and at and at.port == port and connection.pid:
-                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+                return f"process {connection.pid} ({_program(psutil.Process(connection.pid))})"
     return None
+
+
+def _program(process: psutil.Process) -> str:
+    """What people know it by. Not its whole command line, which may hold secrets."""
+    with contextlib.suppress(psutil.Error):
+        if any("modelgrid" in word for word in process.cmdline()[:4]):
+            return "another modelgrid"
+    return process.name()
 
 
 def _become_reaper() -> None:

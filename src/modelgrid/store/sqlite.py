@@ -225,6 +225,8 @@ def _make_private(path: Path) -> None:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, IsADirectoryError):
+        return f"{error.strerror} ({_NEXT_STEP})"
     if isinstance(error, OSError):
         return f"{error.strerror or error} (check the folder and its owner)"
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):

@@ -89,6 +89,7 @@ class PassThrough:
         caller = self._caller
         lines = [status_line(head.status), head.lines]
         must_close = False
+        self._is_chunked = head.length is None and not caller.is_http10  # anew: an earlier head may be unsent
         if head.status in (204, 304):
             pass
         elif head.length is not None:
@@ -96,7 +97,6 @@ class PassThrough:
         elif caller.is_http10:
             must_close = True
         else:
-            self._is_chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
         if not head.has_id:
             lines.append(b"x-request-id: %b\r\n" % caller.request_id.encode("latin-1"))
@@ -105,7 +105,9 @@ class PassThrough:
         self._is_events = self._may_stream and head.is_events and head.length is None
 
     def add(self, data: bytes, ended: bool) -> None:
-        """Write what there is, at once."""
+        """Write what there is, at once; but a head alone waits, for until more has come another replica may answer."""
+        if not data and not ended:
+            return
         parts = [self._head]
         self._head = b""
         self.is_begun = True

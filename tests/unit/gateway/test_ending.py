@@ -38,7 +38,9 @@ def test_a_worker_that_is_told_to_end_finishes_streams_and_closes_what_is_idle(p
         busy.post(CHAT, BODY)
         asked = (await until(lambda: engine.asked))[0]
         await asked.begin_events()
+        await asked.chunk(b"data: 1\n\n")
         assert (await busy.head()).status == 200
+        assert await busy.chunk() == b"data: 1\n\n"
         world.told.set()
         assert await idle.is_closed()
         with pytest.raises(OSError):

@@ -24,6 +24,11 @@ async def drop_within_head(asked: Asked) -> None:
     asked.writer.close()
 
 
+async def drop_after_head(asked: Asked) -> None:
+    await asked.begin_events()
+    asked.writer.close()
+
+
 async def garbage(asked: Asked) -> None:
     await asked.say(b"SSH-2.0-OpenSSH\r\n\r\n")
     await asked.gone()
@@ -56,7 +61,7 @@ def test_a_request_that_a_replica_refuses_goes_to_another(play: Play) -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("script", [drop, drop_within_head, garbage])
+@pytest.mark.parametrize("script", [drop, drop_within_head, drop_after_head, garbage])
 def test_a_request_that_got_no_byte_goes_to_another_replica(play: Play, script: object) -> None:
     async def scene(world: World) -> None:
         broken, alive = await world.engine(script), await world.engine()  # type: ignore[arg-type]  # a Script

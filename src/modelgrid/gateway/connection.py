@@ -83,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_lingering = False
         self._owes_continue = False
         self._refusal: Answer | None = None  # why reading was stopped
-        self.is_paused = False
+        self._is_paused = False
         self._begin()
 
     # The request that is being received.
@@ -179,7 +179,7 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
-        if self._request is not None or self.is_paused:
+        if self._request is not None or self._is_paused:
             self._hold_back(data)
             return
         if self._held or len(data) > self._parsed_bytes():
@@ -189,13 +189,13 @@ class ClientConnection(asyncio.Protocol):
         self._go_on()
 
     def pause_writing(self) -> None:
-        self.is_paused = True
+        self._is_paused = True
         self._deadline.move(self._options.idle_timeout_s)
         if self._job is not None:
             self._job.pause()
 
     def resume_writing(self) -> None:
-        self.is_paused = False
+        self._is_paused = False
         self._set_deadline()
         if self._job is not None:
             self._job.resume()
@@ -371,7 +371,7 @@ class ClientConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Serve what is ready, one after the other, then wait for more."""
         self._is_serving = True  # answers that come at once return here, instead of calling deeper and deeper
-        while self._request is None and not self._is_closing and not self.is_paused:
+        while self._request is None and not self._is_closing and not self._is_paused:
             if self._ready:
                 self._serve(self._ready.popleft())
             elif self._held and not self._is_deaf:
@@ -379,7 +379,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 break
         self._is_serving = False
-        if self._transport is not None and not self.is_paused:
+        if not self._is_paused:
             self._set_deadline()
         if self._owes_continue and self._request is None and not self._is_closing:
             self._owes_continue = False
@@ -396,7 +396,7 @@ class ClientConnection(asyncio.Protocol):
             self._job = job
 
     def _set_deadline(self) -> None:
-        if self._is_lingering:
+        if self._is_lingering or self._transport is None:
             return
         if self._request is not None:
             self._deadline.stop()
@@ -445,7 +445,7 @@ class ClientConnection(asyncio.Protocol):
             self._service.hold(-len(self._request.body))
 
     def _expire(self) -> None:
-        if self.is_paused or self._is_lingering:
+        if self._is_paused or self._is_lingering:
             self.abort()  # a caller who doesn't read
         elif self._is_receiving:
             part = "head" if self._head is None else "body"

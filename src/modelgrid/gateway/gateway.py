@@ -139,7 +139,7 @@ class Gateway:
             return None
         lines = plain.engine_lines(request.id) if is_plain else request.forward
         errand = Errand(named, endpoint.upstream.encode() + request.query, lines, body)
-        relay = Relay(self.board, connection, reply, errand)
+        relay = Relay(self.board, reply, errand)
         relay.start()
         return relay
 

@@ -71,7 +71,7 @@ class PlainReply:
             self._collect(data, ended)
             return
         text = "".join(read_delta(event) for event in self._events.feed(data))
-        if text or ended or not self.is_begun:
+        if text or ended:
             self._text.add(text.encode(), ended)
 
     def break_off(self, why: str) -> None:

@@ -12,7 +12,7 @@ from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import splice_model
 from modelgrid.gateway.options import ATTEMPTS
-from modelgrid.gateway.reply import Caller, EngineTrouble, Reply
+from modelgrid.gateway.reply import EngineTrouble, Reply
 from modelgrid.gateway.routes import Destination
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.upstream import EngineHead, Loss, Upstream
@@ -47,9 +47,8 @@ class Errand:
 class Relay:
     """One request on its way. Ends by itself, or by `leave` or `stop`; then it has let go of everything."""
 
-    def __init__(self, board: Switchboard, caller: Caller, reply: Reply, errand: Errand) -> None:
+    def __init__(self, board: Switchboard, reply: Reply, errand: Errand) -> None:
         self._board = board
-        self._caller = caller
         self._reply = reply
         self._errand = errand
         self._model = errand.model
@@ -166,8 +165,6 @@ class Relay:
             return
         self._upstream = upstream
         upstream.send(self, *self._errand.for_target(destination))
-        if self._caller.is_paused:
-            upstream.pause()
 
     def _connected(self, task: asyncio.Task[Upstream | Loss]) -> None:
         self._board.tasks.discard(task)

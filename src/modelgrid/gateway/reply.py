@@ -17,11 +17,6 @@ class Caller(Protocol):
     @property
     def is_http10(self) -> bool: ...
 
-    @property
-    def is_paused(self) -> bool:
-        """It has more to send than it should."""
-        ...
-
     def connection_line(self, *, must_close: bool = False) -> bytes:
         """The header that says what becomes of the connection after this answer; decides it as well."""
         ...

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import urlsplit
@@ -53,11 +52,6 @@ class Routes:
         """How to reach a target of this table."""
         return self._destinations[target.replica]
 
-    @property
-    def replicas(self) -> Iterable[str]:
-        """The replicas that requests may go to."""
-        return self._destinations
-
     @cached_property
     def origins(self) -> frozenset[Origin]:
         """Where connections may lead."""
@@ -103,10 +97,3 @@ def _destination(target: Target) -> Destination:
     if target.key is not None:
         lines += f"authorization: Bearer {target.key}\r\n"
     return Destination(target, origin, url.path.rstrip("/").encode(), lines.encode())
-
-
-def tls_context() -> ssl.SSLContext:
-    """For engines behind https: the system's certificates, names checked."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

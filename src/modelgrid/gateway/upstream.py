@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from functools import cached_property
 from typing import Final, Literal, Protocol, cast
 
 import httptools
@@ -11,7 +13,7 @@ import msgspec
 from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.options import UPSTREAM_IDLE, UPSTREAM_IDLE_S, GatewayOptions
 from modelgrid.gateway.request import HOP_BY_HOP, Line, forwarded
-from modelgrid.gateway.routes import Origin, tls_context
+from modelgrid.gateway.routes import Origin
 
 _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
 _SMALL_BYTES: Final = 64 << 10  # a body up to this is joined with its head, to be one write
@@ -282,7 +284,6 @@ class Pool:
         self.options = options
         self._idle: dict[Origin, list[Upstream]] = {}
         self._allowed: frozenset[Origin] = frozenset()
-        self._tls = tls_context()
 
     def take(self, origin: Origin) -> Upstream | None:
         """A kept connection, if there is one."""
@@ -306,6 +307,13 @@ class Pool:
             return Loss("refused", f"did not take a connection within {limit_s:g} s")
         except (OSError, ValueError) as error:  # ValueError: a host that is no name
             return Loss("refused", f"could not be reached: {error}")
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The system's certificates, names checked; made when first needed, as it takes a while."""
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def put_back(self, upstream: Upstream, is_reusable: bool) -> None:
         """A connection whose answer has ended, or that nobody wants."""

@@ -124,6 +124,7 @@ def test_a_chunked_body_over_the_limit_is_refused_and_the_caller_can_read_why(pl
         caller.send(b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(300):
             caller.send(b"8000\r\n" + bytes(0x8000) + b"\r\n")
+            await caller.writer.drain()  # it sends all before it reads
         answered = await caller.answer()
         assert (answered.status, code_of(answered.body)) == (413, "body_too_large")
         assert await caller.is_closed()

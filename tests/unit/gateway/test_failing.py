@@ -8,7 +8,7 @@ from time import perf_counter
 
 import pytest
 
-from modelgrid.spec import Outcome, Unavailable
+from modelgrid.spec import Outcome, Target, Unavailable
 from unit.gateway.world import Asked, Engine, Play, World, route, until
 
 CHAT = "/v1/chat/completions"
@@ -282,5 +282,34 @@ def test_what_an_engine_says_unasked_reaches_nobody(play: Play) -> None:
         await world.controller.publish(route(engine.target("m-1")))
         for _ in range(5):
             assert (await world.post(CHAT, BODY)).body == b'"one"'
+            await until(lambda: engine.open_connections == 0)
 
+    play(scene)
+
+
+def test_what_an_engine_did_not_read_of_a_request_is_not_read_as_the_next(play: Play) -> None:
+    heads = 0
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heads
+        await reader.readuntil(b"\r\n\r\n")
+        heads += 1
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.read(1)  # and no more
+        await leave.wait()
+        writer.close()
+
+    async def scene(world: World) -> None:
+        server = await asyncio.start_server(early, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        target = Target(replica="m-1", url=f"http://127.0.0.1:{port}/v1", model="m")
+        await world.controller.publish(route(target))
+        large = b'{"model":"m","p":"' + b"x" * (32 << 20) + b'"}'
+        assert (await world.post(CHAT, large)).body == b"{}"
+        assert (await world.post(CHAT, BODY)).body == b"{}"
+        assert heads == 2
+        leave.set()
+        server.close()
+
+    leave = asyncio.Event()
     play(scene)

@@ -10,7 +10,7 @@ import structlog
 from modelgrid.controller.launches import Launches
 from modelgrid.controller.phases import Phases
 from modelgrid.runtimes.runtime import Runtime, StartError
-from modelgrid.spec import ModelSpec, ReplicaId
+from modelgrid.spec import ModelSpec, Replica, ReplicaId
 from modelgrid.weights import WeightsError
 
 log = structlog.get_logger()
@@ -35,13 +35,13 @@ class Calls:
         """The replicas whose start call has not ended."""
         return frozenset(self._starts)
 
-    def start(self, replica: ReplicaId, spec: ModelSpec, runtime: str, waiting_since: float | None) -> None:
+    def start(self, replica: Replica, spec: ModelSpec, waiting_since: float | None) -> None:
         """Begin to start `replica`; `errors` tells if that fails."""
         now = self._clock()
-        phases = self.phases[replica] = Phases()
+        phases = self.phases[replica.id] = Phases()
         phases.enter("queued", now if waiting_since is None else min(now, waiting_since))
-        task = asyncio.create_task(self._start(replica, spec, self._runtimes[runtime], phases), name=f"start {replica}")
-        self._starts[replica] = task
+        work = self._start(replica, spec, self._runtimes[replica.runtime], phases)
+        self._starts[replica.id] = asyncio.create_task(work, name=f"start {replica.id}")
 
     def stop(self, replica: ReplicaId, runtime: str, *, force: bool) -> None:
         """Begin to stop `replica`, once its start call, if one is under way, has been cancelled."""
@@ -63,23 +63,23 @@ class Calls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _start(self, replica: ReplicaId, spec: ModelSpec, runtime: Runtime, phases: Phases) -> None:
+    async def _start(self, replica: Replica, spec: ModelSpec, runtime: Runtime, phases: Phases) -> None:
         def progress(phase: str, detail: str) -> None:
             phases.enter(phase, self._clock(), detail)
 
         try:
             progress("weights", "")
             await self._launches.fetch(spec, lambda detail: progress("weights", detail))
-            launch = await asyncio.to_thread(self._launches.launch, spec, replica)
-            await runtime.start(replica, launch, progress)
+            launch = await asyncio.to_thread(self._launches.launch, spec, replica.id, replica.memory_bytes)
+            await runtime.start(replica.id, launch, progress)
             progress("load", "")
         except (StartError, WeightsError) as error:
-            self.errors[replica] = str(error)
+            self.errors[replica.id] = str(error)
         except Exception as error:
-            log.exception("start.broke", replica=replica, model=spec.name)
-            self.errors[replica] = f"cannot start {replica}: {type(error).__name__}: {error}"
+            log.exception("start.broke", replica=replica.id, model=spec.name)
+            self.errors[replica.id] = f"cannot start {replica.id}: {type(error).__name__}: {error}"
         finally:
-            del self._starts[replica]
+            del self._starts[replica.id]
             self._wake()
 
     async def _stop(self, replica: ReplicaId, runtime: Runtime, force: bool) -> None:

@@ -409,14 +409,14 @@ class Controller:
 
     def _act(self, actions: Iterable[Action]) -> None:
         models = {model.spec.name: model for model in self._fleet.models}
-        runtimes = {replica.id: replica.runtime for replica in self._replicas}
+        replicas = {replica.id: replica for replica in self._replicas}
         for action in actions:
             match action:
                 case Start(replica=id, model=name):
-                    self._calls.start(id, models[name].spec, runtimes[id], models[name].waiting_since)
+                    self._calls.start(replicas[id], models[name].spec, models[name].waiting_since)
                 case Stop(replica=id, force=force):
-                    self._calls.stop(id, runtimes[id], force=force)
-        kept = frozenset(runtimes)
+                    self._calls.stop(id, replicas[id].runtime, force=force)
+        kept = frozenset(replicas)
         self._calls.forget(kept)
         self._launched = {id: launch for id, launch in self._launched.items() if id in kept}
         self._routed_in = {id: number for id, number in self._routed_in.items() if id in kept}
@@ -473,7 +473,7 @@ class Controller:
             spec = next((spec for spec in self._settings.config.models if spec.name == replica.model), None)
             if spec is None or spec.revision != replica.revision:
                 return None
-            self._launched[replica.id] = self._launches.launch(spec, replica.id)
+            self._launched[replica.id] = self._launches.launch(spec, replica.id, replica.memory_bytes)
         return self._launched[replica.id]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -25,11 +26,12 @@ class Launches:
         self._clock = clock
         self._sizes: dict[tuple[str, str], tuple[float, int | Unknown]] = {}
 
-    def launch(self, spec: ModelSpec, replica: ReplicaId) -> Launch:
-        """The launch of `replica`; its weights have to be there."""
+    def launch(self, spec: ModelSpec, replica: ReplicaId, memory_bytes: int) -> Launch:
+        """The launch of `replica`, which may take `memory_bytes`; its weights have to be there."""
         key = hmac.new(self._secret, replica.encode(), hashlib.sha256).hexdigest()
         found = weights.resolve(spec.source, self.models) if spec.source else None
-        return ENGINES[spec.engine].launch(spec, replica, self.machine, str(found) if found else None, key)
+        planned = dataclasses.replace(spec, memory_bytes=memory_bytes)
+        return ENGINES[spec.engine].launch(planned, replica, self.machine, str(found) if found else None, key)
 
     async def fetch(self, spec: ModelSpec, tell: Callable[[str], None]) -> None:
         """Pull the weights of `spec` where they are not here yet. Raises weights.WeightsError."""

@@ -1,7 +1,6 @@
 """vLLM: high-throughput text models, and embedding models, on GPUs; on CPUs by a build that the index carries.
 
-How much GPU memory it takes is its own setting: say ``--gpu-memory-utilization`` or ``--kv-cache-memory-bytes`` in
-``args`` where several models are to share a GPU.
+Left alone it takes nine tenths of a GPU; so that models can share one, it is told to take what was planned for it.
 """
 
 from __future__ import annotations
@@ -58,6 +57,7 @@ class Vllm:
             *("--host", "127.0.0.1", "--port", "{port}", "--served-model-name", literal(served)),
             # Compiling takes longer on a CPU than a small model's whole start, at every start.
             *(("--enforce-eager",) if on_cpu and not has_option(model.args, *_EAGER) else ()),
+            *_share_of_gpu(model, machine),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
             *taken(model.args),
         )
@@ -96,11 +96,21 @@ _EAGER = (
     "--optimization-level",
 )
 
+_GPU_MEMORY = ("--gpu-memory-utilization", "--kv-cache-memory-bytes")
+_MOST_OF_GPU = 0.95
+
 
 def _pools(model: ModelSpec) -> bool:
     """Whether the arguments ask for vectors instead of text."""
     joined = " ".join(model.args).replace("=", " ")
     return any(option in joined for option in ("--runner pooling", "--task embed", "--convert embed"))
+
+
+def _share_of_gpu(model: ModelSpec, machine: Machine) -> tuple[str, ...]:
+    """``--gpu-memory-utilization`` counts the weights, the KV cache and all else, as a share of the whole GPU."""
+    if machine.gpu_bytes is None or model.memory_bytes is None or has_option(model.args, *_GPU_MEMORY):
+        return ()
+    return ("--gpu-memory-utilization", f"{min(_MOST_OF_GPU, model.memory_bytes / machine.gpu_bytes):.3f}")
 
 
 def _cache_bytes(model: ModelSpec) -> int:

@@ -48,5 +48,6 @@ def measure_machine(
         accelerator="cpu" if gpu is None else "cuda",
         source=source if config.memory_bytes is None else "machine.memory",
         counts_resident=gpu is None,  # what a process holds of a GPU is not in its resident memory
+        gpu_bytes=None if gpu is None else gpu.memory_bytes,
         torch_wheel=torch_wheel,
     )

@@ -19,6 +19,7 @@ class Machine:
     accelerator: str = "cpu"  # "cpu" or "cuda"
     source: str = "measured"  # where memory_bytes comes from, for people
     counts_resident: bool = True  # whether a process's resident memory counts against memory_bytes
+    gpu_bytes: int | None = None  # all the memory of the GPU that models run on
     torch_wheel: str | None = None  # e.g. "torch==2.13.0", where the package index has a build for this machine
 
 

@@ -246,3 +246,12 @@ def test_an_address_becomes_a_base_url() -> None:
         "https://host/api": "https://host/api",
     }
     assert {url: launched(spec("remote", url=url)).url for url in expected} == expected
+
+
+def test_vllm_takes_what_was_planned_of_a_gpu_unless_told_otherwise() -> None:
+    gpu = Machine(memory_bytes=76 << 30, accelerator="cuda", gpu_bytes=80 << 30)
+    model = ModelSpec(ModelName("m"), "vllm", source="a/b", memory_bytes=20 << 30)
+    argv = ENGINES["vllm"].launch(model, ReplicaId("m-1"), gpu, "/w", "k").argv
+    assert argv[argv.index("--gpu-memory-utilization") + 1] == "0.250"
+    told = dataclasses.replace(model, args=("--gpu-memory-utilization=0.5",))
+    assert "--gpu-memory-utilization" not in ENGINES["vllm"].launch(told, ReplicaId("m-1"), gpu, "/w", "k").argv

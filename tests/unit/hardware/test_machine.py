@@ -99,6 +99,7 @@ def test_the_largest_gpu_is_what_models_may_take_but_for_a_reserve(driver: Drive
         accelerator="cuda",
         source="NVIDIA H200",
         counts_resident=False,
+        gpu_bytes=140 * GIB,
         torch_wheel="torch==2.13.0",
     )
     assert driver.shutdowns == 1
@@ -123,6 +124,7 @@ def test_configured_memory_wins_and_is_resident_only_without_a_gpu(
         accelerator="cuda" if gpus else "cpu",
         source="machine.memory",
         counts_resident=not gpus,
+        gpu_bytes=gpus[0].memory_bytes if gpus else None,
     )
 
 

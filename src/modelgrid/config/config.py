@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,16 @@ class GatewayConfig:
     body_bytes: int = 64 * 2**20
     connections: int = 4096  # open at once, in each worker
     grace_s: float = 30.0  # how long requests in flight may go on when modelgrid stops
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine's own users can come: then it may be served without a key."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ SETTINGS_EVERY_S = 1.0
 TAIL_LINES = 12  # of a replica's log, in the reason of its failure
 TAIL_CHARACTERS = 300  # of each of them
 
+_NO_KEY = AccessKey(id="none", name="none", sha256="none")  # no key has this hash
+
 log = structlog.get_logger()
 
 
@@ -229,6 +231,8 @@ class Controller:
             for key in self._store.keys()  # noqa: SIM118  not a dict's
             if key.revoked is None
         )
+        if not self._keys and not self._settings.config.gateway.is_loopback:
+            self._keys = (_NO_KEY,)  # the last one was revoked: now nobody may come, rather than anybody
         self._version = version
 
     async def _refresh(self) -> None:

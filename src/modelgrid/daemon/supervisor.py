@@ -13,7 +13,6 @@ import ctypes
 import dataclasses
 import errno
 import fcntl
-import ipaddress
 import json
 import os
 import signal
@@ -93,7 +92,8 @@ class _Supervisor:
     async def run(self, announce: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signalled)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                loop.add_signal_handler(number, self._signalled)
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(announce(self._stopping))
             controller = group.create_task(self._controller.keep())
@@ -168,20 +168,11 @@ def _check_store(paths: Paths, config: Config) -> None:
     finally:
         store.close()
     host = config.gateway.host
-    if not has_key and not _is_loopback(host):
+    if not has_key and not config.gateway.is_loopback:
         raise ServeError(
             f"cannot serve on {host}: without a key anybody there could use it "
             "(make one: modelgrid key create NAME; or serve on gateway.host 127.0.0.1)"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _take_over(paths: Paths) -> bool:

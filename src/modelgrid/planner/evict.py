@@ -33,18 +33,23 @@ def victims(
         room += replica.memory_bytes
     if room < short_bytes:
         return None
-    for replica in tuple(chosen):
+    for replica in reversed(tuple(chosen)):  # who is missed most is spared first
         if room - replica.memory_bytes >= short_bytes:
             chosen.remove(replica)
             room -= replica.memory_bytes
     return chosen
 
 
+def is_patient(asking: Model, now: float) -> bool:
+    """Whether nobody has waited long enough for `asking` that others should be disturbed."""
+    return asking.waiting_since is None or now - asking.waiting_since < PATIENCE_S
+
+
 def _candidates(
     asking: Model, replicas: Sequence[Replica], models: Mapping[ModelName, Model], now: float
 ) -> list[Replica]:
     spare = {name: _count(name, replicas) - floor(model) for name, model in models.items()}
-    patient = asking.waiting_since is None or now - asking.waiting_since < PATIENCE_S
+    patient = is_patient(asking, now)
     idle: list[Replica] = []
     busy: list[Replica] = []
     for replica in sorted(replicas, key=lambda replica: (replica.last_used, replica.created, replica.id)):

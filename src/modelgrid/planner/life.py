@@ -46,6 +46,7 @@ class Facts:
     served: frozenset[ReplicaId] = frozenset()  # passed the health check and the first request
     sick: Mapping[ReplicaId, str] = field(default_factory=dict)  # have failed the health check for too long
     in_flight: Mapping[ReplicaId, int] = field(default_factory=dict)  # absent: unknown
+    seen_on: Mapping[ReplicaId, str] = field(default_factory=dict)  # which runtime showed it; absent: its model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def observe(fleet: Fleet, facts: Facts) -> Lap:
             stranger = _adopt(seen, models.get(seen.model), facts)
             kept.append(stranger)
             events.append(Event(facts.now, stranger.model, stranger.id, "adopt", stranger.why))
-    kept = _fail_overeaters(kept, fleet, events, failures, facts.now)
+    kept = _fail_overeaters(_credit_use(kept, models), fleet, events, failures, facts.now)
     for replica in kept:
         is_stable = replica.state is State.READY and facts.now - replica.since >= backoff.STABLE_S
         if is_stable and replica.model in failures:
@@ -155,7 +156,7 @@ def _death(replica: Replica, model: Model | None, seen: Seen | None, facts: Fact
         return seen.state.why
     if replica.id in facts.sick:
         return facts.sick[replica.id]
-    if _is_late(replica, model, facts.now):
+    if replica.id not in facts.served and _is_late(replica, model, facts.now):
         limit = model.spec.start_timeout_s if model else 0.0
         return f"not ready after {format_seconds(limit)} (start_timeout)"
     return None
@@ -182,6 +183,22 @@ def _with_use(replica: Replica, facts: Facts) -> Replica:
     )
 
 
+def _credit_use(replicas: list[Replica], models: Mapping[ModelName, Model]) -> list[Replica]:
+    """A request may come and go between two laps, with nothing in flight at either: gateways tell of it by model
+    only. It counts for the replica that was used last, so that one more than needed still becomes idle."""
+    newest: dict[ModelName, Replica] = {}
+    for replica in replicas:
+        before = newest.get(replica.model)
+        if replica.state is State.READY and (before is None or replica.last_used > before.last_used):
+            newest[replica.model] = replica
+    return [
+        replace(replica, last_used=max(replica.last_used, models[replica.model].last_used))
+        if newest.get(replica.model) is replica and replica.model in models
+        else replica
+        for replica in replicas
+    ]
+
+
 def _adopt(seen: Seen, model: Model | None, facts: Facts) -> Replica:
     resident = seen.state.memory_bytes if isinstance(seen.state, Running) else None
     fits = model is not None and isinstance(seen.state, Running) and model.spec.revision == seen.revision
@@ -198,7 +215,7 @@ def _adopt(seen: Seen, model: Model | None, facts: Facts) -> Replica:
         since=facts.now,
         created=facts.now,
         why="it ran already" if fits else "it was left behind, and no model asks for it as it is",
-        runtime=model.runtime if model else "process",
+        runtime=facts.seen_on.get(seen.replica, model.runtime if model else "process"),
         spawned=facts.now,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelgrid.planner import backoff
-from modelgrid.planner.evict import LEAVING, victims
+from modelgrid.planner.evict import LEAVING, is_patient, victims
 from modelgrid.planner.scale import floor, is_idle, wanted
 from modelgrid.spec import (
     Action,
@@ -145,6 +145,8 @@ def _grow(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]
             actions.append(refusal)
             continue
         missing = wanted(model, own) - len(own)
+        if isinstance(model.memory_bytes, Unknown):
+            continue  # what runs goes on; nobody knows whether another one fits
         if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:
             continue
         for index in range(missing):
@@ -199,7 +201,10 @@ def _start_one(
     staying = [replica for replica in fleet.replicas if replica.id not in room.leaving]
     chosen = victims(model, short, staying, models, fleet.now)
     if chosen is None:
-        return _no_room(model, need, staying, models, fleet)
+        refusals = _no_room(model, need, staying, models, fleet)
+        if not refusals and _may_claim(model, staying, fleet.now):
+            room.coming_bytes -= need
+        return refusals
     for replica in chosen:
         room.leaving.add(replica.id)
         room.coming_bytes += replica.memory_bytes
@@ -216,10 +221,19 @@ def _next_id(model: Model, room: _Room) -> ReplicaId:
 
 
 def _reserve(room: _Room, need: int) -> None:
-    """Keep what comes free for who was first, so that smaller models can't starve a large one."""
-    from_free = min(need, max(0, room.free_bytes))
-    room.free_bytes -= from_free
-    room.coming_bytes -= need - from_free
+    """Keep what comes free for who was first, so that smaller models can't starve a large one. Of what is free
+    already only the rest is kept: others may have it at once."""
+    from_coming = min(need, room.coming_bytes)
+    room.coming_bytes -= from_coming
+    room.free_bytes -= need - from_coming
+
+
+def _may_claim(model: Model, staying: Sequence[Replica], now: float) -> bool:
+    """Whether nobody after `model` may make room while it waits for several replicas to have had their turn: else
+    small models that take turns would never leave it enough at one moment. What is free they may take. A start that
+    has no process yet may be a download of an hour, and nobody is held up for that."""
+    is_fetching = any(replica.state is State.STARTING and replica.spawned is None for replica in staying)
+    return not is_patient(model, now) and not is_fetching
 
 
 def _no_room(

@@ -99,6 +99,8 @@ def load(name: str, wait: bool, timeout: str) -> None:
             click.echo(f"{loading} is ready")
         elif asked.model.state == "ready":
             click.echo(f"{loading} is ready, and stays loaded")
+        elif asked.model.state == "unavailable":
+            click.echo(f"{loading} will be loaded when it can be, which it can't now: {screen.brief(asked.model.why)}")
         else:
             click.echo(f"{loading} will be loaded (watch: modelgrid status --watch)")
 

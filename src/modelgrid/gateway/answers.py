@@ -11,6 +11,7 @@ import msgspec
 
 from modelgrid.gateway.endpoints import ENDPOINTS
 from modelgrid.spec import Route
+from modelgrid.spec.units import format_bytes
 
 REQUEST: Final = "invalid_request_error"
 SERVER: Final = "server_error"
@@ -138,7 +139,8 @@ def too_slow(part: str, limit_s: float) -> Answer:
 
 def body_too_large(limit_bytes: int) -> Answer:
     """More than one body may have."""
-    message = f"cannot take the request's body: it is larger than {limit_bytes} bytes (send less)"
+    limit = format_bytes(limit_bytes)
+    message = f"cannot take the request's body: it is larger than {limit} (send less, or raise gateway.body)"
     return error(413, REQUEST, message, "body_too_large")
 
 
@@ -180,7 +182,7 @@ def too_many_connections(limit: int) -> Answer:
 
 def too_many_bodies(limit_bytes: int) -> Answer:
     """The worker holds as much as it may."""
-    message = f"cannot take the request's body now: those in hand fill {limit_bytes} bytes (try again soon)"
+    message = f"cannot take the request's body now: those in hand fill {format_bytes(limit_bytes)} (try again soon)"
     return error(503, SERVER, message, "too_many_bodies", retry_after_s=1)
 
 

@@ -266,11 +266,8 @@ def _why_start(model: Model, is_first: bool) -> str:
 
 
 def _current(model: Model, replicas: Sequence[Replica]) -> list[Replica]:
-    return [
-        replica
-        for replica in replicas
-        if replica.model == model.spec.name and replica.revision == model.spec.revision and replica.state not in LEAVING
-    ]
+    own = [replica for replica in replicas if replica.model == model.spec.name and replica.state not in LEAVING]
+    return [replica for replica in own if replica.revision == model.spec.revision]
 
 
 def _slug(name: str) -> str:

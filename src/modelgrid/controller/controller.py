@@ -18,6 +18,7 @@ from modelgrid.controller.launches import Launches
 from modelgrid.controller.link import Link
 from modelgrid.controller.probes import Probes, phases_in_ms
 from modelgrid.controller.settings import Settings
+from modelgrid.controller.sizes import Sizes
 from modelgrid.controller.tablefile import read_number, write_table
 from modelgrid.controller.traffic import Traffic
 from modelgrid.controller.view import Surroundings, picture
@@ -94,6 +95,7 @@ class Controller:
         self._started = clock()
         self._link = Link(self._heard, self._lost)
         self._traffic = Traffic(settings.config.gateway.workers, clock())
+        self._sizes = Sizes(launches.models, self.wake, clock)
         self._calls = Calls(runtimes, launches, self.wake, clock)
         self._probes = Probes(self.wake, clock)
         saved = store.saved()
@@ -177,6 +179,7 @@ class Controller:
         finally:
             await self._calls.close()
             await self._probes.close()
+            await self._sizes.close()
 
     def _is_over(self) -> bool:
         return not self._replicas and not self._seen and not self._fleet.blind and not self._calls.starting()
@@ -194,9 +197,9 @@ class Controller:
             starting = self._calls.starting()  # before the runtimes are asked: see Facts
             seen, blind = await self._look()
             facts = self._facts(starting, seen, blind)
-            lap = await self._explain(observe(await self._picture(facts.now, blind), facts))
+            lap = await self._explain(observe(self._picture(facts.now, blind), facts))
             self._replicas, self._failures = lap.replicas, lap.failures
-            self._fleet = await self._picture(facts.now, blind)
+            self._fleet = self._picture(facts.now, blind)
             actions = wind_down(self._fleet) if self._stopping.is_set() else plan(self._fleet)
             self._replicas = apply(self._fleet, actions)
             self._fleet = replace(self._fleet, replicas=self._replicas)
@@ -286,23 +289,24 @@ class Controller:
             start_errors=dict(self._calls.errors),
             served=frozenset(self._probes.served),
             sick=dict(self._probes.sick),
+            unready=dict(self._probes.unready),
             in_flight=in_flight,
         )
 
-    async def _picture(self, now: float, blind: frozenset[str]) -> Fleet:
+    def _picture(self, now: float, blind: frozenset[str]) -> Fleet:
         resident: dict[ReplicaId, int] = {}
         if self._launches.machine.counts_resident:
             for id, seen in self._seen.items():
                 if isinstance(seen.state, Running) and seen.state.memory_bytes is not None:
                     resident[id] = seen.state.memory_bytes
-        models = [await self._model(spec) for spec in self._settings.config.models]
+        models = [self._model(spec) for spec in self._settings.config.models]
         return Fleet(now, self._launches.machine, tuple(models), self._replicas, self._next, blind, resident)
 
-    async def _model(self, spec: ModelSpec) -> Model:
+    def _model(self, spec: ModelSpec) -> Model:
         waiting, since = self._traffic.waiting(spec.name)
         return Model(
             spec=spec,
-            memory_bytes=await self._launches.memory_bytes(spec),
+            memory_bytes=self._sizes.memory_bytes(spec),
             runtime=self._runtime_of(spec),
             waiting=waiting,
             waiting_since=since,

@@ -11,20 +11,16 @@ from pathlib import Path
 
 from modelgrid import weights
 from modelgrid.engines import ENGINES
-from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId, Unknown
-
-_RETRY_UNKNOWN_S = 30.0
+from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId
 
 
 class Launches:
-    """Makes launches, and estimates what they need. `secret` is what the replicas' own keys are derived from."""
+    """Makes launches, and fetches what they need. `secret` is what the replicas' own keys are derived from."""
 
-    def __init__(self, machine: Machine, models: Path, secret: bytes, clock: Callable[[], float]) -> None:
+    def __init__(self, machine: Machine, models: Path, secret: bytes) -> None:
         self.machine = machine
         self.models = models
         self._secret = secret
-        self._clock = clock
-        self._sizes: dict[tuple[str, str], tuple[float, int | Unknown]] = {}
 
     def launch(self, spec: ModelSpec, replica: ReplicaId, memory_bytes: int) -> Launch:
         """The launch of `replica`, which may take `memory_bytes`; its weights have to be there."""
@@ -49,19 +45,3 @@ class Launches:
             await asyncio.to_thread(weights.pull, spec.source, self.models, progress)
         finally:
             cancelled = True
-
-    async def memory_bytes(self, spec: ModelSpec) -> int | Unknown:
-        """What a replica needs: what the configuration says, else an estimate from the size of the weights."""
-        if spec.memory_bytes is not None:
-            return spec.memory_bytes
-        engine = ENGINES[spec.engine]
-        if spec.source is None:
-            return engine.memory_bytes(spec, 0)
-        key = (spec.name, spec.revision)
-        asked, size = self._sizes.get(key, (0.0, Unknown("nobody has asked yet")))
-        if isinstance(size, Unknown) and self._clock() - asked >= _RETRY_UNKNOWN_S:
-            size = await asyncio.to_thread(weights.size_bytes, spec.source, self.models)
-            self._sizes[key] = (self._clock(), size)
-        if isinstance(size, Unknown):
-            return Unknown(f"nobody knows how much memory it needs: {size.why} (try: set needs.memory)")
-        return engine.memory_bytes(spec, size)

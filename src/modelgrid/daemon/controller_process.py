@@ -7,7 +7,6 @@ import fcntl
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
@@ -68,7 +67,7 @@ async def _run(paths: Paths, load: Callable[[], Config]) -> None:
         def measure() -> Machine:
             return measure_machine(settings.config.machine, wheel)
 
-        launches = Launches(measure(), config.storage.models or paths.models, store.secret(), time.time)
+        launches = Launches(measure(), config.storage.models or paths.models, store.secret())
         controller = Controller(
             paths=paths,
             settings=settings,

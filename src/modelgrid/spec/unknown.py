@@ -10,3 +10,4 @@ class Unknown:
     """A fact that could not be had, and why."""
 
     why: str
+    is_coming: bool = False  # it is being found out: wait, instead of telling anybody

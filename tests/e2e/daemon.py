@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -201,7 +200,11 @@ class Daemon:
         assert self.process is not None
         assert self.process.poll() is None, f"serve has ended with {self.process.returncode}:\n{self.output}"
         with contextlib.suppress(NotRunning, ControlError, httpx.HTTPError):
-            return self.status().workers > 0 and httpx.get(f"{self.url}/v1/models", trust_env=False).status_code < 500
+            expected = self.config["gateway"].get("workers", 1)
+            return (
+                self.status().workers >= expected
+                and httpx.get(f"{self.url}/v1/models", trust_env=False).status_code < 500
+            )
         return False
 
     def _members(self, role: roles.Role) -> list[psutil.Process]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import psutil
 import pytest
+
 from e2e.conftest import MakeDaemon
 from e2e.daemon import Daemon, faulty, until
 from e2e.traffic import Crowd, ask, embed, failed
-
 from modelgrid.client import ControlError
 
 MIB = 1 << 20

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+
 from e2e.daemon import Daemon
 
 REPLY_TIMEOUT_S = 60.0

@@ -27,17 +27,19 @@ class Served:
     first_request_s: float
 
 
-async def until_served(client: httpx.AsyncClient, running: Running, launch: Launch) -> Served:
+async def until_served(
+    client: httpx.AsyncClient, running: Running, launch: Launch, tell: Callable[[str], None]
+) -> Served:
     """Wait until the replica has answered its health check and then its first request. Waits for ever.
 
-    A 5xx answer or none is tried again: only the planner's time limit ends that.
+    A 5xx answer or none is tried again: only the planner's time limit ends that. `tell` gets what is waited for.
     """
     begun = time.monotonic()
-    await _until(lambda: _accepts(running.root), begun)
-    await _until(lambda: is_healthy(client, running, launch), begun)
+    await _until(lambda: _why_deaf(running.root), begun, tell)
+    await _until(lambda: why_unhealthy(client, running, launch), begun, tell)
     healthy = time.monotonic()
     if launch.first_request is not None:
-        await _until(lambda: _answers_first(client, running, launch), healthy)
+        await _until(lambda: _why_unserved(client, running, launch), healthy, tell)
     return Served(healthy - begun, time.monotonic() - healthy)
 
 
@@ -68,21 +70,17 @@ async def watch(
             pass
 
 
-async def is_healthy(client: httpx.AsyncClient, running: Running, launch: Launch) -> bool:
-    """Whether the health check passes now."""
-    return await why_unhealthy(client, running, launch) is None
-
-
 async def why_unhealthy(client: httpx.AsyncClient, running: Running, launch: Launch) -> str | None:
     """Why the health check does not pass; None when it does."""
     try:
         answer = await client.get(running.root + launch.health, headers=_headers(launch), timeout=_HEALTH_TIMEOUT_S)
     except httpx.HTTPError as error:
-        return str(error) or type(error).__name__
+        return f"GET {launch.health} got no answer: {str(error) or type(error).__name__}"
     return None if answer.is_success else f"GET {launch.health} answered {answer.status_code}"
 
 
-async def _answers_first(client: httpx.AsyncClient, running: Running, launch: Launch) -> bool:
+async def _why_unserved(client: httpx.AsyncClient, running: Running, launch: Launch) -> str | None:
+    """Why the first request is not answered; None when it is."""
     first = launch.first_request
     assert first is not None
     headers = {"content-type": "application/json", **_headers(launch)}
@@ -90,12 +88,12 @@ async def _answers_first(client: httpx.AsyncClient, running: Running, launch: La
         answer = await client.request(
             first.method, running.root + first.path, content=first.body, headers=headers, timeout=first.timeout_s
         )
-    except httpx.HTTPError:
-        return False
-    return answer.status_code < 500
+    except httpx.HTTPError as error:
+        return f"{first.method} {first.path} got no answer: {str(error) or type(error).__name__}"
+    return None if answer.status_code < 500 else f"{first.method} {first.path} answered {answer.status_code}"
 
 
-async def _accepts(root: str) -> bool:
+async def _why_deaf(root: str) -> str | None:
     """A bare connection costs a hundredth of a request: it is all that is asked while nothing listens."""
     address = urlsplit(root)
     try:
@@ -104,13 +102,16 @@ async def _accepts(root: str) -> bool:
             _HEALTH_TIMEOUT_S,
         )
     except (OSError, TimeoutError):
-        return False
+        return f"nothing listens at {address.netloc}"
     writer.close()
-    return True
+    return None
 
 
-async def _until(passes: Callable[[], Coroutine[None, None, bool]], begun: float) -> None:
-    while not await passes():
+async def _until(
+    why_not: Callable[[], Coroutine[None, None, str | None]], begun: float, tell: Callable[[str], None]
+) -> None:
+    while (why := await why_not()) is not None:
+        tell(why)
         waited = time.monotonic() - begun
         await asyncio.sleep(min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, waited / 100)))
 

@@ -16,7 +16,10 @@ log = structlog.get_logger()
 
 
 class Probes:
-    """What is known from probing: `served` passed their first request, `sick` have failed for too long."""
+    """What is known from probing: `served` passed their first request, `sick` have failed for too long.
+
+    `unready` says what each of the others was last waited for.
+    """
 
     def __init__(self, wake: Callable[[], None], clock: Callable[[], float]) -> None:
         self._wake = wake
@@ -26,6 +29,7 @@ class Probes:
         self._nudges: dict[ReplicaId, asyncio.Event] = {}
         self.served: set[ReplicaId] = set()
         self.sick: dict[ReplicaId, str] = {}
+        self.unready: dict[ReplicaId, str] = {}
 
     def probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
         """Probe `replica` from now on, unless it is being probed already."""
@@ -46,6 +50,7 @@ class Probes:
             self._nudges.pop(replica)
             self.served.discard(replica)
             self.sick.pop(replica, None)
+            self.unready.pop(replica, None)
 
     async def close(self) -> None:
         """End all probes."""
@@ -55,8 +60,12 @@ class Probes:
         await self._client.aclose()
 
     async def _probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
+        def unready(why: str) -> None:
+            self.unready[replica] = why
+
         try:
-            served = await until_served(self._client, running, launch)
+            served = await until_served(self._client, running, launch, unready)
+            self.unready.pop(replica, None)
             if phases is not None:
                 now = self._clock()
                 phases.enter("first_request", now - served.first_request_s)

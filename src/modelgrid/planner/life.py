@@ -45,6 +45,7 @@ class Facts:
     start_errors: Mapping[ReplicaId, str] = field(default_factory=dict)  # such calls that ended in an error
     served: frozenset[ReplicaId] = frozenset()  # passed the health check and the first request
     sick: Mapping[ReplicaId, str] = field(default_factory=dict)  # have failed the health check for too long
+    unready: Mapping[ReplicaId, str] = field(default_factory=dict)  # what a start is still waited for
     in_flight: Mapping[ReplicaId, int] = field(default_factory=dict)  # absent: unknown
     seen_on: Mapping[ReplicaId, str] = field(default_factory=dict)  # which runtime showed it; absent: its model's
 
@@ -158,7 +159,8 @@ def _death(replica: Replica, model: Model | None, seen: Seen | None, facts: Fact
         return facts.sick[replica.id]
     if replica.id not in facts.served and _is_late(replica, model, facts.now):
         limit = model.spec.start_timeout_s if model else 0.0
-        return f"not ready after {format_seconds(limit)} (start_timeout)"
+        waited_for = f": {unready}" if (unready := facts.unready.get(replica.id)) else ""
+        return f"not ready after {format_seconds(limit)} (start_timeout){waited_for}"
     return None
 
 

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelgrid.config.variables import masked
 from modelgrid.spec import ModelSpec
 
 
@@ -56,4 +57,8 @@ class Config:
     models: tuple[ModelSpec, ...] = ()
     path: Path | None = None
     digest: str = ""  # of the text and the overrides: two with one digest came from the same words
-    secrets: tuple[str, ...] = field(default=(), repr=False)  # values of ${…_KEY} and the like, for `show` to mask
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # values of ${…_KEY} and the like, never shown
+
+    def masked(self, text: str) -> str:
+        """`text` of others, such as an engine's log, as it may be shown."""
+        return masked(text, self.secrets)

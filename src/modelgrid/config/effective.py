@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 
 from modelgrid.config.config import Config
-from modelgrid.config.variables import is_secret_name
+from modelgrid.config.variables import MASK, is_secret_name, masked
 from modelgrid.spec import ModelSpec
 
-_MASK = "********"
 _OPTION = re.compile(r"--?[\w-]+")
 _SIZES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _DURATIONS = (("h", 3600), ("m", 60), ("s", 1))
@@ -46,7 +45,7 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
         "source": spec.source,
         "aliases": list(spec.aliases),
         "args": _masked_arguments(spec.args),
-        "env": {name: _MASK if is_secret_name(name) else value for name, value in spec.env.items()},
+        "env": {name: MASK if is_secret_name(name) else value for name, value in spec.env.items()},
         "needs": {"memory": _size(spec.memory_bytes)},
         "scaling": {
             "min": spec.scaling.min,
@@ -64,7 +63,7 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
         "endpoint": spec.endpoint,
         "type": spec.type,
         "url": spec.url,
-        "key": spec.key and _MASK,
+        "key": spec.key and MASK,
         "served": spec.served,
         "start_timeout": _duration(spec.start_timeout_s),
         "stop_grace": _duration(spec.stop_grace_s),
@@ -80,7 +79,7 @@ def _masked_arguments(words: Sequence[str]) -> list[str]:
         option, separator, _ = word.partition("=")
         names_secret = bool(_OPTION.fullmatch(option)) and is_secret_name(option)
         is_value = hides_next and not _OPTION.fullmatch(word)
-        shown.append(_MASK if is_value else f"{option}={_MASK}" if names_secret and separator else word)
+        shown.append(MASK if is_value else f"{option}={MASK}" if names_secret and separator else word)
         hides_next = names_secret and not separator
     return shown
 
@@ -91,9 +90,7 @@ def _masked(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, list):
         return [_masked(item, secrets) for item in value]
     if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, _MASK)
-        return value.replace("${", "$${")
+        return masked(value, secrets).replace("${", "$${")
     return value
 
 

@@ -27,13 +27,12 @@ from modelgrid.config.fields import (
 )
 from modelgrid.config.overrides import apply_environment, apply_options, is_override
 from modelgrid.config.problem import ConfigError, ConfigProblem
-from modelgrid.config.variables import fill_in
+from modelgrid.config.variables import fill_in, masked
 from modelgrid.engines import ENGINES
 from modelgrid.spec import ModelSpec
 
 _Section = TypeVar("_Section", bound=BaseModel)
 _NO_OVERRIDES: Mapping[str, str] = {}
-_MASK = "********"
 
 
 def load_config(
@@ -130,12 +129,7 @@ def _validated(document: Document, at: tuple[str, ...], value: Value, kind: type
 
 def _in_order(problems: list[ConfigProblem], secrets: tuple[str, ...]) -> list[ConfigProblem]:
     """As the file goes, then what came from outside; each once, and without secrets."""
-    clean = []
-    for problem in problems:
-        message = problem.message
-        for secret in secrets:
-            message = message.replace(secret, _MASK)
-        clean.append(replace(problem, message=message))
+    clean = [replace(problem, message=masked(problem.message, secrets)) for problem in problems]
     return sorted(
         dict.fromkeys(clean), key=lambda problem: (problem.line is None, problem.line or 0, problem.column or 0)
     )

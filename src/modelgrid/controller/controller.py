@@ -143,7 +143,8 @@ class Controller:
         if ended and ended[-1] is not None and ended[-1] not in ids:
             ids.insert(0, ReplicaId(ended[-1]))
         runtime = self._runtimes[self._runtime_of(spec)]
-        return [LogLines(id, tuple(await runtime.logs(id, lines))) for id in ids]
+        masked = self._settings.config.masked
+        return [LogLines(id, tuple(map(masked, await runtime.logs(id, lines)))) for id in ids]
 
     def wake(self) -> None:
         """Look again now."""
@@ -331,9 +332,9 @@ class Controller:
             if event.what == State.FAILED.value and event.replica is not None:
                 runtime = next(r.runtime for r in lap.replicas if r.id == event.replica)
                 lines = await self._runtimes[runtime].logs(ReplicaId(event.replica), TAIL_LINES)
-                if lines:
-                    tail = "\n".join(f"  {line[:TAIL_CHARACTERS]}" for line in lines)
-                    whys[event.replica] = f"{event.why}\nthe last lines of its log:\n{tail}"
+                why = self._settings.config.masked(event.why)
+                tail = "\n".join(f"  {self._settings.config.masked(line)[:TAIL_CHARACTERS]}" for line in lines)
+                whys[event.replica] = f"{why}\nthe last lines of its log:\n{tail}" if lines else why
         if not whys:
             return lap
         failures = dict(lap.failures)

@@ -126,14 +126,14 @@ class Announcer:
     def _say_failure(self, model: ModelStatus, status: Status) -> None:
         """Whole the first time: the last lines of its log are in it. The same again is a line."""
         word = screen.state(model.state.ljust(_STATE_CELLS))
-        first = model.why.partition("\n")[0]
         again = f" (next try in {screen.age(model.retry_at - status.now)})" if model.retry_at else ""
-        if self._reasons.get(model.name) == first:
-            self._say(word, f"  {model.name}, as before{again}")
+        lines = model.why.splitlines() or [""]
+        if self._reasons.get(model.name) == lines[-1]:
+            self._say(word, f"  {model.name}: {lines[0]}, as before{again}")
             return
-        self._reasons[model.name] = first
-        self._say(word, f"  {model.name}: {model.why}")
-        self._say(" " * _STATE_CELLS, f"  more: {screen.command('why', model.name)}{again}")
+        self._reasons[model.name] = lines[-1]  # of its log, which is where an engine tells what broke
+        self._say(word, f"  {model.name}: ", "\n  ".join(lines))
+        self._say(f"  more: {screen.command('why', model.name)}{again}")
 
     def _say_where(self, status: Status, *, asks_for_key: bool) -> None:
         address = _reachable(status.address)

@@ -64,7 +64,7 @@ def _facts(answer: Why) -> Iterator[str]:
         yield f"it was asked by hand to be {model.wish}"
     if model.note:
         yield model.note
-    if model.state in ("failed", "unavailable", "starting"):
+    if model.state in ("failed", "unavailable", "starting") and any(event.replica for event in answer.events):
         yield f"what its engine wrote: {screen.command('logs', model.name)}"
 
 

@@ -81,8 +81,9 @@ class Daemon:
         fresh.write_text(text)
         fresh.replace(self.home / "modelgrid.yaml")
 
-    def start(self, *arguments: str, ready: bool = True) -> Daemon:
-        """Start it, and wait until its gateway serves with a table of its controller."""
+    def start(self, *arguments: str, ready: bool = True, to: int | None = None) -> Daemon:
+        """Start it, and wait until its gateway serves with a table of its controller. What it prints goes `to` a
+        descriptor, else into `output`."""
         self.write(self.config)
         out = (self.home / "serve.out").open("ab")
         self.process = subprocess.Popen(
@@ -90,8 +91,8 @@ class Daemon:
             env=self._environ(),
             cwd=self.home,
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
+            stdout=out if to is None else to,
+            stderr=out if to is None else to,
         )
         out.close()
         if ready:

@@ -21,7 +21,8 @@ def stop(grace: str) -> None:
     Requests in flight may finish. Also ends gateway workers and engines that a daemon which was killed has left.
     """
     from modelgrid.config.paths import find_paths
-    from modelgrid.daemon.stopping import StopError, stop_everything
+    from modelgrid.daemon.leftovers import StopError
+    from modelgrid.daemon.stopping import stop_everything
     from modelgrid.spec.units import parse_seconds
 
     try:

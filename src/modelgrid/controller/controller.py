@@ -99,8 +99,7 @@ class Controller:
         self._calls = Calls(runtimes, launches, self.wake, clock)
         self._probes = Probes(self.wake, clock)
         saved = store.saved()
-        # Who used them last is not saved; nobody may look idle for that.
-        self._replicas = tuple(replace(replica, last_used=clock(), in_flight=None) for replica in saved.replicas)
+        self._replicas = tuple(_taken_over(replica, clock()) for replica in saved.replicas)
         self._failures: dict[ModelName, Failures] = dict(saved.failures)
         self._next = saved.next
         self._saved = saved
@@ -109,6 +108,7 @@ class Controller:
         self._routed_in: dict[str, int] = {}  # the table in which routing to a replica began or ended
         self._launched: dict[ReplicaId, Launch] = {}
         self._seen: dict[ReplicaId, Seen] = {}
+        self._seen_on: dict[ReplicaId, str] = {}
         self._created: dict[ModelName, int] = {}
         self._refusals: dict[ModelName, Refuse] = {}
         self._ended: dict[ModelName, str] = {}  # why a model's last replica went
@@ -173,8 +173,10 @@ class Controller:
         as they are."""
         try:
             async with self._link.listen(self._paths.link_socket):
-                while not (self._stopping.is_set() and self._is_over()):
-                    await self._lap()
+                while True:
+                    await self._lap()  # one at least: a controller that has not looked can't know that nothing runs
+                    if self._stopping.is_set() and self._is_over():
+                        break
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), self._pause_s())
         finally:
@@ -192,8 +194,10 @@ class Controller:
 
     async def _lap(self) -> None:
         self._woken.clear()
+        before = (self._replicas, self._failures, self._fleet)
         try:
-            self._read_wishes()
+            if not self._stopping.is_set():
+                self._read_wishes()
             await self._refresh()
             starting = self._calls.starting()  # before the runtimes are asked: see Facts
             seen, blind = await self._look()
@@ -208,7 +212,8 @@ class Controller:
             self._save(lap, actions)
         except StoreError as error:
             # Without a store nothing may be started or stopped: it could not be remembered.
-            self._replicas = self._saved.replicas
+            self._replicas, self._failures, self._fleet = before
+            self._fleet = replace(self._fleet, now=self._clock())
             if self._problem != str(error):
                 self._problem = str(error)
                 log.error("controller.waits", why=self._problem)
@@ -261,7 +266,9 @@ class Controller:
                 seen |= {id: last for id, last in self._seen.items() if id in known}
             else:
                 seen |= {one.replica: one for one in answer}
+                self._seen_on |= {one.replica: name for one in answer}
         self._seen = seen
+        self._seen_on = {id: name for id, name in self._seen_on.items() if id in seen}
         return seen, frozenset(blind)
 
     async def _list(self, name: str) -> Sequence[Seen] | Unknown:
@@ -292,6 +299,7 @@ class Controller:
             sick=dict(self._probes.sick),
             unready=dict(self._probes.unready),
             in_flight=in_flight,
+            seen_on=self._seen_on,
         )
 
     def _picture(self, now: float, blind: frozenset[str]) -> Fleet:
@@ -355,7 +363,16 @@ class Controller:
                 self._next = max(self._next, int(action.replica.rsplit("-", 1)[1]) + 1)
 
     def _save(self, lap: Lap, actions: Iterable[Action]) -> None:
-        """Before anything is done: what was done and not remembered would be done twice."""
+        """Before anything is done: what was done and not remembered would be done twice. At the end all is stopped
+        also where it can't be remembered: who comes next will look."""
+        try:
+            self._remember(lap, actions)
+        except StoreError as error:
+            if not self._stopping.is_set():
+                raise
+            log.warning("controller.forgets", why=str(error))
+
+    def _remember(self, lap: Lap, actions: Iterable[Action]) -> None:
         saved = Saved(self._replicas, {n: f for n, f in self._failures.items() if f.count}, self._next, self._number)
         if _lasting(saved) != _lasting(self._saved):
             self._store.save(saved)
@@ -389,7 +406,10 @@ class Controller:
                 continue
             if (launch := self._launch_of(replica)) is not None:
                 probed.add(replica.id)
-                self._probes.probe(replica.id, seen.state, launch, self._calls.phases.get(replica.id))
+                if replica.state is State.READY:
+                    self._probes.watch(replica.id, seen.state, launch)
+                else:
+                    self._probes.probe(replica.id, seen.state, launch, self._calls.phases.get(replica.id))
         self._probes.keep(frozenset(probed))
 
     def _publish(self) -> None:
@@ -413,8 +433,11 @@ class Controller:
             changed = tables.routed(self._table.routes) ^ tables.routed(routes)
         self._routed_in |= dict.fromkeys(changed, self._number)
         self._table = RoutingTable(number=self._number, routes=routes, keys=self._keys)
-        write_table(self._paths.table, self._table)
         self._link.publish(self._table)
+        try:
+            write_table(self._paths.table, self._table)
+        except OSError as error:  # it is for workers that start while nobody is here: no reason not to be here
+            log.error("table.not_written", path=str(self._paths.table), why=str(error))
 
     def _act(self, actions: Iterable[Action]) -> None:
         models = {model.spec.name: model for model in self._fleet.models}
@@ -484,6 +507,13 @@ class Controller:
                 return None
             self._launched[replica.id] = self._launches.launch(spec, replica.id, replica.memory_bytes)
         return self._launched[replica.id]
+
+
+def _taken_over(replica: Replica, now: float) -> Replica:
+    """A replica of an earlier controller. Who used it last is not saved, and nobody may look idle for that; while
+    nobody was here to see it answer, its start's time limit did not run."""
+    is_starting = replica.state is State.STARTING
+    return replace(replica, last_used=now, in_flight=None, spawned=None if is_starting else replica.spawned)
 
 
 def _lasting(saved: Saved) -> Saved:

@@ -32,6 +32,11 @@ class Child:
         self._ending = asyncio.Event()
 
     @property
+    def has_ended_well(self) -> bool:
+        """Whether the last process ended by itself and without an error."""
+        return self._process is not None and self._process.returncode == 0
+
+    @property
     def pid(self) -> int | None:
         """The process that runs now."""
         return self._process.pid if self._process and self._process.returncode is None else None
@@ -48,6 +53,8 @@ class Child:
                 start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL,
             )
+            if self._ending.is_set():
+                self.end()  # it was not there yet when it was asked
             code = await self._process.wait()
             if self._ending.is_set():
                 break

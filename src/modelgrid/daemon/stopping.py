@@ -14,16 +14,11 @@ from modelgrid.config import Config
 from modelgrid.config.paths import Paths
 from modelgrid.daemon import roles
 from modelgrid.daemon.controller_process import runtimes_of
+from modelgrid.daemon.leftovers import StopError, end_replicas
 from modelgrid.daemon.roles import Role
 from modelgrid.daemon.supervisor import running_pid
-from modelgrid.runtimes.runtime import Runtime
-from modelgrid.spec import Exited, ReplicaId, Seen, Unknown
 
 _POLL_S = 0.1
-
-
-class StopError(Exception):
-    """Something is still there; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,7 @@ def stop_everything(paths: Paths, config: Config, *, grace_s: float, tell: Calla
     if left:
         tell(f"ending {len(left)} processes of a daemon that was killed")
     _end_roles(left, grace_s)
-    replicas = asyncio.run(_end_replicas(runtimes_of(paths, config), grace_s, tell))
+    replicas = asyncio.run(end_replicas(runtimes_of(paths, config), grace_s, tell))
     return Stopped(pid is not None, len(left), replicas)
 
 
@@ -61,32 +56,3 @@ def _end_roles(left: list[roles.Member], grace_s: float) -> None:
     if survivors:
         pids = ", ".join(str(member.process.pid) for member in survivors)
         raise StopError(f"cannot end process {pids} (try: kill -9, as the user who started it)")
-
-
-async def _end_replicas(runtimes: dict[str, Runtime], grace_s: float, tell: Callable[[str], None]) -> int:
-    """Ask all at once, wait for the grace time, then force, again and again until none is left."""
-    found = await _list(runtimes)
-    if found:
-        tell(f"ending {len(found)} replicas that were left: {', '.join(seen.replica for _, seen in found)}")
-    ended = len(found)
-    force_at = time.monotonic() + grace_s
-    asked: set[ReplicaId] = set()
-    while found:
-        force = time.monotonic() >= force_at
-        for runtime, seen in found:
-            if force or seen.replica not in asked or isinstance(seen.state, Exited):
-                await runtime.stop(seen.replica, force=force)
-                asked.add(seen.replica)
-        await asyncio.sleep(_POLL_S)
-        found = await _list(runtimes)
-    return ended
-
-
-async def _list(runtimes: dict[str, Runtime]) -> list[tuple[Runtime, Seen]]:
-    found: list[tuple[Runtime, Seen]] = []
-    for runtime in runtimes.values():
-        seen = await runtime.list()
-        if isinstance(seen, Unknown):
-            raise StopError(f"cannot see what runs: {seen.why}")
-        found += [(runtime, one) for one in seen]
-    return found

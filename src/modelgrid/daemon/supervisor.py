@@ -69,7 +69,9 @@ def supervise(paths: Paths, plan: Plan, announce: Callable[[asyncio.Event], Coro
 
 class _Supervisor:
     def __init__(self, paths: Paths, plan: Plan, listener: socket.socket) -> None:
+        self._paths = paths
         self._config = plan.config
+        self._listener = listener
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         options = {
@@ -102,9 +104,12 @@ class _Supervisor:
             )
             workers = [group.create_task(worker.keep()) for worker in self._workers]
             await self._stopping.wait()
+            self._listener.close()  # else new callers would be kept waiting by a port that nobody serves
             # Streams first: as long as a worker has one, its engine is needed.
             await self._end(self._workers, workers, self._config.gateway.grace_s + _AFTER_GRACE_S)
             await self._end([self._controller], [controller], None)
+            if not self._controller.has_ended_well:
+                await self._tidy_up()
             reaping.cancel()
             telling.cancel()
 
@@ -121,6 +126,19 @@ class _Supervisor:
                 if child.name != self._controller.name:  # killed, it would leave engines behind
                     child.end(signal.SIGKILL)
             await ended
+
+    async def _tidy_up(self) -> None:
+        """A controller that was killed, or told to end before it could listen, has left its replicas."""
+        from modelgrid.daemon.controller_process import runtimes_of
+        from modelgrid.daemon.leftovers import StopError, end_replicas
+
+        grace_s = max((model.stop_grace_s for model in self._config.models), default=0.0)
+        try:
+            ended = await end_replicas(runtimes_of(self._paths, self._config), grace_s, lambda _: None)
+        except StopError as error:
+            log.error("supervisor.left_something", why=f"{error} (try: modelgrid stop)")
+        else:
+            log.warning("supervisor.tidied_up", replicas=ended)
 
     def _signalled(self) -> None:
         if self._stopping.is_set():

@@ -99,8 +99,13 @@ def test_who_closes_the_terminal_does_not_end_what_serves(make_daemon: MakeDaemo
     assert os.read(reader, 10)
     os.close(reader)
     daemon.until_state("a", "ready")
+    until("it wanted to say more", lambda: "ready" in daemon.run("status").stdout)
     assert daemon.chat("a").status_code == 200
+    assert daemon.process is not None
+    with pytest.raises(subprocess.TimeoutExpired):
+        daemon.process.wait(1)
     assert daemon.run("stop").returncode == 0
+    assert daemon.process.wait(10) == 0
     assert daemon.processes() == []
 
 

@@ -57,7 +57,7 @@ class Announcer:
         """Print news until `stopping` is set, then what is waited for, until cancelled."""
         try:
             await self._announce(stopping)
-        except OSError:  # nobody reads any more: what serves goes on
+        except (OSError, SystemExit):  # nobody reads any more, which rich takes for the end: what serves goes on
             await stopping.wait()
 
     async def _announce(self, stopping: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -49,4 +50,5 @@ def serve(named: Path | None, host: str | None, port: int | None, workers: int |
         raise Failure(
             f"cannot serve: {error} (check the folder and its owner, or set another MODELGRID_HOME)"
         ) from error
-    click.echo("modelgrid has stopped", err=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        click.echo("modelgrid has stopped", err=True)

@@ -61,7 +61,10 @@ def supervise(paths: Paths, plan: Plan, announce: Callable[[asyncio.Event], Coro
     paths.make()
     with _only_one(paths):
         _check_store(paths, plan.config)
-        patience_s = _TAKE_OVER_S if _take_over(paths) else 0.0
+        takes_over = _take_over(paths)
+        if not takes_over:
+            paths.table.unlink(missing_ok=True)  # of an earlier life: its ports may be others' now
+        patience_s = _TAKE_OVER_S if takes_over else 0.0
         with _listen(plan.config.gateway.host, plan.config.gateway.port, patience_s) as listener:
             _become_reaper()
             asyncio.run(_Supervisor(paths, plan, listener).run(announce))

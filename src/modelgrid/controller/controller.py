@@ -59,6 +59,7 @@ from modelgrid.store import Saved, Store, StoreError
 
 CALM_LAP_S = 1.0  # between laps when nothing moves; every event wakes the controller sooner
 BUSY_LAP_S = 0.1  # while a replica is on its way from one state to another
+ENDING_LAP_S = 0.02  # just after one was told to end: most engines take no longer, and somebody may wait for its memory
 LIST_TIMEOUT_S = 10.0
 SETTINGS_EVERY_S = 1.0
 TAIL_LINES = 12  # of a replica's log, in the reason of its failure
@@ -178,7 +179,8 @@ class Controller:
                     if self._stopping.is_set() and self._is_over():
                         break
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._woken.wait(), self._pause_s())
+                        async with asyncio.timeout(self._pause_s()):  # wait_for may lose a cancellation
+                            await self._woken.wait()
         finally:
             await self._calls.close()
             await self._probes.close()
@@ -190,6 +192,8 @@ class Controller:
     def _pause_s(self) -> float:
         is_moving = any(replica.state is not State.READY for replica in self._replicas)
         is_wanted = any(model.waiting for model in self._fleet.models)
+        if is_wanted and (ending := [replica.since for replica in self._replicas if replica.state is State.STOPPING]):
+            return min(BUSY_LAP_S, max(ENDING_LAP_S, (self._clock() - max(ending)) / 5))
         return BUSY_LAP_S if is_moving or is_wanted or self._stopping.is_set() else CALM_LAP_S
 
     async def _lap(self) -> None:

@@ -65,7 +65,8 @@ async def watch(
                 tell(f"its health check has failed for {now - failing_since:.0f}s: {why}")
         nudged.clear()
         try:
-            await asyncio.wait_for(nudged.wait(), _WATCH_EVERY_S)
+            async with asyncio.timeout(_WATCH_EVERY_S):
+                await nudged.wait()
         except TimeoutError:
             pass
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 
 import httpx
 import structlog
@@ -34,9 +34,13 @@ class Probes:
     def probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
         """Probe `replica` from now on, unless it is being probed already."""
         if replica not in self._tasks:
-            self._nudges[replica] = asyncio.Event()
-            work = self._probe(replica, running, launch, phases)
-            self._tasks[replica] = asyncio.create_task(work, name=f"probe {replica}")
+            self._begin(replica, self._probe(replica, running, launch, phases))
+
+    def watch(self, replica: ReplicaId, running: Running, launch: Launch) -> None:
+        """Probe `replica`, which is known to have served, unless it is being probed already: one that an earlier
+        controller made READY may have stopped to answer since."""
+        if replica not in self._tasks:
+            self._begin(replica, self._watch(replica, running, launch))
 
     def nudge(self, replica: ReplicaId) -> None:
         """Something was odd with `replica`: look now."""
@@ -59,26 +63,34 @@ class Probes:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
 
-    async def _probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
-        def unready(why: str) -> None:
-            self.unready[replica] = why
+    def _begin(self, replica: ReplicaId, work: Coroutine[None, None, None]) -> None:
+        self._nudges[replica] = asyncio.Event()
+        self._tasks[replica] = asyncio.create_task(self._guard(replica, work), name=f"probe {replica}")
 
+    async def _guard(self, replica: ReplicaId, work: Coroutine[None, None, None]) -> None:
         try:
-            served = await until_served(self._client, running, launch, unready)
-            self.unready.pop(replica, None)
-            if phases is not None:
-                now = self._clock()
-                phases.enter("first_request", now - served.first_request_s)
-                phases.end(now)
-            self.served.add(replica)
-            self._wake()
-            await watch(self._client, running, launch, self._nudges[replica], lambda why: self._told(replica, why))
-        except asyncio.CancelledError:
-            raise
+            await work
         except Exception:
             log.exception("probe.broke", replica=replica)
             self.sick[replica] = "its probe broke (see modelgrid's log)"
             self._wake()
+
+    async def _probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
+        def unready(why: str) -> None:
+            self.unready[replica] = why
+
+        served = await until_served(self._client, running, launch, unready)
+        self.unready.pop(replica, None)
+        if phases is not None:
+            now = self._clock()
+            phases.enter("first_request", now - served.first_request_s)
+            phases.end(now)
+        self.served.add(replica)
+        self._wake()
+        await self._watch(replica, running, launch)
+
+    async def _watch(self, replica: ReplicaId, running: Running, launch: Launch) -> None:
+        await watch(self._client, running, launch, self._nudges[replica], lambda why: self._told(replica, why))
 
     def _told(self, replica: ReplicaId, why: str | None) -> None:
         if why is None:

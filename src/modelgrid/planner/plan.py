@@ -166,6 +166,8 @@ def _refusal(model: Model, fleet: Fleet) -> Refuse | None:
     """Why nobody should wait for this model; None when waiting makes sense."""
     name = model.spec.name
     if isinstance(model.memory_bytes, Unknown):
+        if model.memory_bytes.is_coming:
+            return None
         return Refuse(name, f"cannot place {name}: {model.memory_bytes.why}", RETRY_AFTER_FULL_S)
     if model.memory_bytes > fleet.machine.memory_bytes:
         why = (

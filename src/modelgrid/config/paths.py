@@ -59,6 +59,11 @@ class Paths:
         return self.run / "table.json"
 
     @property
+    def last_config(self) -> Path:
+        """The configuration file as it last was good, for a controller that starts while it is not. Mode 0600."""
+        return self.run / "config.yaml"
+
+    @property
     def link_socket(self) -> Path:
         """Where gateway workers reach the controller."""
         return self.run / "link.sock"

@@ -13,12 +13,20 @@ log = structlog.get_logger()
 
 
 class Settings:
-    """Holds the last good configuration. `load` reads it anew, and raises ConfigError."""
+    """Holds the last good configuration. `load` reads it anew, and raises ConfigError; `last_good` is asked where the
+    very first `load` does."""
 
-    def __init__(self, load: Callable[[], Config]) -> None:
+    def __init__(self, load: Callable[[], Config], last_good: Callable[[], Config | None] = lambda: None) -> None:
         self._load = load
-        self.config = load()
         self.error: str | None = None
+        try:
+            self.config = load()
+        except ConfigError as error:
+            known = last_good()
+            if known is None:
+                raise
+            self.config = known
+            self._refused(error)
         self.note: str | None = None
 
     def refresh(self) -> bool:
@@ -26,9 +34,7 @@ class Settings:
         try:
             fresh = self._load()
         except ConfigError as error:
-            if self.error != str(error):
-                self.error = str(error)
-                log.error("config.refused", why=self.error)
+            self._refused(error)
             return False
         if self.error is not None:
             self.error = None
@@ -43,3 +49,8 @@ class Settings:
         self.config = fresh
         log.info("config.taken_up", models=len(fresh.models))
         return True
+
+    def _refused(self, error: ConfigError) -> None:
+        if self.error != str(error):
+            self.error = str(error)
+            log.error("config.refused", why=self.error)

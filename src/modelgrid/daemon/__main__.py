@@ -14,10 +14,11 @@ def main() -> None:
     role, options = sys.argv[1], json.loads(sys.argv[2])
     paths = find_paths()
     if role == "controller":
-        from modelgrid.daemon.controller_process import loader, run_controller
+        from modelgrid.daemon.config_file import ConfigFile
+        from modelgrid.daemon.controller_process import run_controller
 
         path = Path(options["config"]) if options["config"] else None
-        run_controller(paths, loader(path, options["overrides"], hub=options["hub"]))
+        run_controller(paths, ConfigFile(path, paths.last_config, options["overrides"], hub=options["hub"]))
     else:
         from modelgrid.config import GatewayConfig
         from modelgrid.daemon.gateway_process import run_gateway

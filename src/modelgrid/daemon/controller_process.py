@@ -7,17 +7,16 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import IO
 
 import structlog
 import uvloop
 
 from modelgrid.api import create_app, serve_api
-from modelgrid.config import Config, load_config
+from modelgrid.config import Config
 from modelgrid.config.paths import Paths
 from modelgrid.controller import Controller, Launches, Settings
+from modelgrid.daemon.config_file import ConfigFile
 from modelgrid.hardware import measure_machine
 from modelgrid.runtimes import Environments, ProcessRuntime, RemoteRuntime, torch_wheel
 from modelgrid.runtimes.runtime import Runtime
@@ -28,22 +27,17 @@ from modelgrid.telemetry import set_up_logging
 log = structlog.get_logger()
 
 
-def run_controller(paths: Paths, load: Callable[[], Config]) -> None:
+def run_controller(paths: Paths, file: ConfigFile) -> None:
     """Run until SIGTERM, then stop every replica. Killed in any other way, it leaves replicas as they are."""
     set_up_logging(paths.logs / "modelgrid.log", console=False)
     lock = _lock(paths)
     try:
-        uvloop.run(_run(paths, load))
+        uvloop.run(_run(paths, file))
     except Exception:
         log.exception("controller.broke")
         sys.exit(1)
     finally:
         lock.close()
-
-
-def loader(path: Path | None, overrides: Mapping[str, str], *, hub: bool) -> Callable[[], Config]:
-    """What reads the configuration anew."""
-    return lambda: load_config(path, environ=os.environ, overrides=overrides, hub=hub)
 
 
 def runtimes_of(paths: Paths, config: Config) -> dict[str, Runtime]:
@@ -57,8 +51,8 @@ def runtimes_of(paths: Paths, config: Config) -> dict[str, Runtime]:
     }
 
 
-async def _run(paths: Paths, load: Callable[[], Config]) -> None:
-    settings = Settings(load)
+async def _run(paths: Paths, file: ConfigFile) -> None:
+    settings = Settings(file.load, file.last_good)
     config = settings.config
     store = open_store(paths.store)
     try:

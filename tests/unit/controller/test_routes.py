@@ -1,0 +1,217 @@
+"""The routing table and the picture for people: whole values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelgrid import __version__
+from modelgrid.controller import table
+from modelgrid.controller.phases import Phases
+from modelgrid.controller.view import Surroundings, picture
+from modelgrid.spec import (
+    AccessKey,
+    Exited,
+    Failures,
+    Fleet,
+    Limits,
+    Machine,
+    Model,
+    ModelName,
+    ModelSpec,
+    ModelStatus,
+    Refuse,
+    Replica,
+    ReplicaId,
+    ReplicaStatus,
+    Route,
+    RoutingTable,
+    Running,
+    Scaling,
+    Seen,
+    State,
+    Status,
+    Target,
+    Unavailable,
+    Unknown,
+    Wish,
+)
+
+A = ModelName("a")
+ALL = ("chat", "completions", "embeddings")
+SPEC = ModelSpec(A, "custom", aliases=("gpt",), command=("x",), limits=Limits(7, 9.0), scaling=Scaling(1, 3))
+MODEL = Model(SPEC, 4, waiting=2, last_used=90.0)
+
+
+def replica(id: str, state: State, *, in_flight: int | None = 0) -> Replica:
+    made = Replica(ReplicaId(id), A, SPEC.revision, state, 4, since=95.0, created=94.0, why=f"{state} because")
+    return replace(made, in_flight=in_flight)
+
+
+def target(id: str) -> Target:
+    return Target(replica=id, url=f"http://127.0.0.1/{id}/v1", model="a", key="k")
+
+
+def fleet(model: Model, *replicas: Replica) -> Fleet:
+    return Fleet(100.0, Machine(10, source="machine.memory"), (model,), replicas)
+
+
+def route_of(model: Model, *replicas: Replica, refusal: Refuse | None = None, ended: str | None = None) -> Route:
+    targets = {one.id: target(one.id) for one in replicas}
+    refusals = {A: refusal} if refusal else {}
+    [found] = table.routes(fleet(model, *replicas), targets, refusals, {A: 50}, {A: ended} if ended else {})
+    return found
+
+
+def test_only_ready_replicas_are_routed_to() -> None:
+    states = [*State]
+    replicas = [replica(f"a-{number}", state) for number, state in enumerate(states)]
+    assert route_of(MODEL, *replicas) == Route(
+        model="a",
+        aliases=("gpt",),
+        operations=ALL,
+        targets=(target(f"a-{states.index(State.READY)}"),),
+        queue=7,
+        wait_s=9.0,
+        created=50,
+        state="ready",
+        why="ready because",
+    )
+
+
+def test_a_ready_replica_of_which_nobody_knows_where_it_is_is_not_routed_to() -> None:
+    [found] = table.routes(fleet(MODEL, replica("a-1", State.READY)), {}, {}, {}, {})
+    assert found.targets == ()
+
+
+def test_a_refusal_reaches_callers_with_a_time_that_does_not_tick() -> None:
+    for retry_after_s, told_s in ((0.0, 1.0), (0.1, 5.0), (5.0, 5.0), (5.1, 10.0)):
+        refused = route_of(MODEL, refusal=Refuse(A, "too large", retry_after_s))
+        assert refused.unavailable == Unavailable(why="too large", retry_after_s=told_s)
+        assert (refused.state, refused.why) == ("unavailable", "too large")
+
+
+def test_a_refusal_is_nothing_to_the_callers_of_a_ready_replica() -> None:
+    served = route_of(MODEL, replica("a-1", State.READY), refusal=Refuse(A, "too large", 5.0))
+    assert (served.unavailable, served.state) == (None, "ready")
+
+
+@pytest.mark.parametrize(
+    ("model", "replicas", "ended", "expected"),
+    [
+        (MODEL, [replica("a-1", State.STARTING)], None, ("starting", "starting because")),
+        (MODEL, [], "idle", ("cold", "requests wait for it")),
+        (replace(MODEL, waiting=0), [], None, ("cold", "no request has asked for it")),
+        (replace(MODEL, waiting=0), [], "idle", ("cold", "stopped: idle")),
+        (replace(MODEL, waiting=0), [replica("a-1", State.STOPPING)], None, ("cold", "no request has asked for it")),
+        (replace(MODEL, failures=Failures(1, 99.0, "it broke")), [], "it broke", ("failed", "it broke")),
+    ],
+)
+def test_a_model_s_state_and_reason(
+    model: Model, replicas: list[Replica], ended: str | None, expected: tuple[str, str]
+) -> None:
+    found = route_of(model, *replicas, ended=ended)
+    assert (found.state, found.why) == expected
+
+
+def test_a_table_that_says_nothing_new_is_not_sent() -> None:
+    routes = (route_of(MODEL),)
+    keys = (AccessKey(id="1", name="me", sha256="00"),)
+    before = RoutingTable(number=3, routes=routes, keys=keys)
+    assert table.same(before, routes, keys)
+    assert not table.same(None, routes, keys)
+    assert not table.same(before, (), keys)
+    assert not table.same(before, routes, ())
+
+
+def test_what_a_table_routes_to() -> None:
+    assert table.routed((route_of(MODEL, replica("a-1", State.READY)), route_of(MODEL))) == {"a-1"}
+
+
+def test_the_status_is_everything() -> None:
+    ready = replica("a-1", State.READY, in_flight=2)
+    starting = replica("a-2", State.STARTING, in_flight=None)
+    gone = replica("a-3", State.FAILED, in_flight=None)
+    phases = Phases()
+    phases.enter("queued", 94.0)
+    phases.enter("environment", 96.0, "12 of 80")
+    url, root = "http://127.0.0.1:1/v1", "http://127.0.0.1:1"
+    seen = {
+        ready.id: Seen(ready.id, A, SPEC.revision, Running(url, root, 3, 42)),
+        gone.id: Seen(gone.id, A, SPEC.revision, Exited("broke")),
+    }
+    around = Surroundings(80.0, "/c.yaml", "line 3: no", 7, 2, "http://127.0.0.1:9000", "the disk is full")
+    found = picture(fleet(MODEL, ready, starting, gone), {}, seen, {starting.id: phases}, {}, around)
+    assert found == Status(
+        version=__version__,
+        now=100.0,
+        started=80.0,
+        config="/c.yaml",
+        config_error="line 3: no",
+        memory_bytes=10,
+        memory_source="machine.memory",
+        memory_planned_bytes=12,
+        table=7,
+        workers=2,
+        address="http://127.0.0.1:9000",
+        models=(
+            ModelStatus(
+                name="a",
+                engine="custom",
+                source=None,
+                aliases=("gpt",),
+                state="ready",
+                why="ready because",
+                memory_bytes=4,
+                waiting=2,
+                in_flight=2,
+                last_used=90.0,
+                min=1,
+                max=3,
+                wish=None,
+                retry_at=None,
+                operations=ALL,
+            ),
+        ),
+        replicas=(
+            ReplicaStatus("a-1", "a", "ready", 95.0, "ready because", 4, 3, 2, url, 42, None, {}),
+            ReplicaStatus(
+                "a-2",
+                "a",
+                "starting",
+                95.0,
+                "starting because",
+                4,
+                None,
+                None,
+                None,
+                None,
+                "environment: 12 of 80",
+                {"queued": 2.0, "environment": 4.0},
+            ),
+            ReplicaStatus("a-3", "a", "failed", 95.0, "failed because", 4, None, None, None, None, None, {}),
+        ),
+        problem="the disk is full",
+    )
+
+
+def seen_model(model: Model, *replicas: Replica) -> ModelStatus:
+    around = Surroundings(80.0, None, None, 0, 0, "", None)
+    return picture(fleet(model, *replicas), {}, {}, {}, {}, around).models[0]
+
+
+def test_one_unknown_load_makes_the_model_s_unknown() -> None:
+    ready = replica("a-1", State.READY), replica("a-2", State.READY)
+    assert seen_model(MODEL, *ready).in_flight == 0
+    assert seen_model(MODEL, ready[0], replace(ready[1], in_flight=None)).in_flight is None
+
+
+def test_what_is_not_known_or_not_ordinary_is_told() -> None:
+    failures = Failures(3, 99.0, "it broke")
+    odd = Model(replace(SPEC, source="stand-in"), Unknown("the hub is away"), failures=failures, wish=Wish.LOADED)
+    found = seen_model(odd)
+    assert (found.memory_bytes, found.wish, found.retry_at) == (None, "loaded", 103.0)
+    assert found.note == "a stand-in made on the spot: it speaks nonsense"
+    assert seen_model(odd, replica("a-1", State.READY)).retry_at is None
+    assert seen_model(replace(MODEL, spec=replace(SPEC, url="http://far/v1"))).source == "http://far/v1"

@@ -146,7 +146,7 @@ class Daemon:
         """Wait for a model's state."""
 
         def look() -> ModelStatus | None:
-            with contextlib.suppress(NotRunning, ControlError):
+            with contextlib.suppress(NotRunning, ControlError, StopIteration):  # before the first lap there are none
                 found = self.model(model)
                 return found if found.state == state else None
             return None

@@ -27,6 +27,8 @@ _ASK_TIMEOUT_S = 3.0
 _SETTLED = frozenset({"ready", "failed", "unavailable"})
 _FAILED = frozenset({"failed", "unavailable"})
 _STATE_CELLS = len("unavailable")
+_FRAME_CELLS = 2  # the spinner itself, which only the first line has
+_STEPS_SHOWN = 6
 
 # A phase, in the words of who waits for it.
 _DOING = {
@@ -151,7 +153,9 @@ class Announcer:
         steps = [f"{replica.model}: {_told(replica.step)}" for replica in status.replicas if replica.step]
         if not steps:
             return "" if self._is_told else "starting"
-        return f"{format_seconds(time.monotonic() - self._begun)}  {'   '.join(steps)}"
+        shown = steps[:_STEPS_SHOWN] + ([f"and {len(steps) - _STEPS_SHOWN} more"] if len(steps) > _STEPS_SHOWN else [])
+        took = format_seconds(time.monotonic() - self._begun)
+        return f"{took}  " + f"\n{' ' * (len(took) + _FRAME_CELLS)}  ".join(shown)
 
     @contextlib.contextmanager
     def _spinner(self) -> Iterator[Callable[[str], None]]:
@@ -162,9 +166,7 @@ class Announcer:
 
         def spin(text: str) -> None:
             if text:
-                line = screen.text(text)
-                line.truncate(self._out.width - 3, overflow="ellipsis")
-                spinner.update(line)
+                spinner.update(screen.text("\n".join(self._cut(line) for line in text.splitlines())))
                 spinner.start()
             else:
                 spinner.stop()
@@ -173,6 +175,10 @@ class Announcer:
             yield spin
         finally:
             spinner.stop()
+
+    def _cut(self, line: str) -> str:
+        room = self._out.width - _FRAME_CELLS - 1
+        return line if len(line) <= room else line[: room - 1] + "…"
 
 
 async def _ask(client: ControlClient) -> Status | None:

@@ -22,6 +22,12 @@ class GatewayConfig:
     grace_s: float = 30.0  # how long requests in flight may go on when modelgrid stops
 
     @property
+    def address(self) -> str:
+        """Where it listens, as a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine's own users can come: then it may be served without a key."""
         if self.host == "localhost":

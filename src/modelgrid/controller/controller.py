@@ -131,7 +131,7 @@ class Controller:
             config_error=self._settings.error or self._settings.note,
             table=self._number,
             workers=self._traffic.connected,
-            address=f"http://{config.gateway.host}:{config.gateway.port}",
+            address=config.gateway.address,
             problem=self._problem,
         )
         return picture(self._fleet, self._refusals, self._seen, self._calls.phases, self._ended, around)

@@ -40,7 +40,7 @@ def serve(named: Path | None, host: str | None, port: int | None, workers: int |
         hub = path is not None or hub_answers()
         config = load_config(path, environ=os.environ, overrides=overrides, hub=hub)
         paths.make()
-        set_up_logging(paths.logs / "supervisor.log", console=False)
+        set_up_logging(paths.logs / "supervisor.log")
         supervise(paths, Plan(config, path, overrides, hub), Announcer(paths, config, hub=hub).announce)
     except ConfigError as error:
         raise Failure(f"cannot serve this configuration:\n{error}") from error

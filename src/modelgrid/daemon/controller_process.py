@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 def run_controller(paths: Paths, file: ConfigFile) -> None:
     """Run until SIGTERM, then stop every replica. Killed in any other way, it leaves replicas as they are."""
-    set_up_logging(paths.logs / "modelgrid.log", console=False)
+    set_up_logging(paths.logs / "modelgrid.log")
     lock = _lock(paths)
     try:
         uvloop.run(_run(paths, file))

@@ -13,7 +13,7 @@ from modelgrid.telemetry import set_up_logging
 def run_gateway(paths: Paths, config: GatewayConfig, *, number: int, descriptor: int) -> None:
     """Serve callers on the listening socket `descriptor` until SIGTERM has drained what is in flight."""
     name = f"gateway-{number}"
-    set_up_logging(paths.logs / f"{name}.log", console=False)
+    set_up_logging(paths.logs / f"{name}.log")
     options = GatewayOptions(
         worker=name,
         link_socket=paths.link_socket,

@@ -19,11 +19,6 @@ def as_line(_logger: object, _method: str, event: Any) -> str:
     return _one_line(" ".join([*head, *pairs]))
 
 
-def as_json(_logger: object, _method: str, event: Any) -> str:
-    """A structlog renderer: one JSON object."""
-    return _one_line(json.dumps(dict(event), default=str, ensure_ascii=False))
-
-
 def _written(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return json.dumps(value)

@@ -1,18 +1,16 @@
-"""Logging: structlog events and other libraries' warnings, through one redaction, to a file and to people."""
+"""Logging: structlog events and other libraries' warnings, through one redaction, to a file."""
 
 from __future__ import annotations
 
 import logging
 import logging.handlers
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import structlog
 
-from modelgrid.telemetry.lines import as_json, as_line
+from modelgrid.telemetry.lines import as_line
 from modelgrid.telemetry.redact import redact_fields
 
 _NAME = "modelgrid"
@@ -20,21 +18,13 @@ _FILE_BYTES = 16 * 2**20
 _OLDER_FILES = 3
 
 
-def set_up_logging(file: Path | None, *, console: bool, json: bool = False) -> None:
-    """Send what `structlog.get_logger()` says to `file`, to stderr where `console`, or nowhere.
+def set_up_logging(file: Path) -> None:
+    """Send what `structlog.get_logger()` says to `file`, as ``key=value``.
 
-    `file` belongs to this process alone: it is rotated by size, which two processes can't do to one file. A
-    terminal gets lines for people, everything else ``key=value``, or JSON objects with `json`. Other libraries'
-    loggers come along from WARNING on. May be called again; the last call holds.
+    `file` belongs to this process alone: it is rotated by size, which two processes can't do to one file. Other
+    libraries' loggers come along from WARNING on. May be called again; the last call holds.
     """
-    renderer = as_json if json else as_line
-    handlers: list[logging.Handler] = []
-    if file is not None:
-        handlers.append(_with(_file_handler(file), renderer))
-    if console:
-        is_terminal = sys.stderr.isatty() and not json
-        handlers.append(_with(_StderrHandler(), _for_people() if is_terminal else renderer))
-    _attach(handlers or [logging.NullHandler()])
+    _attach(_file_handler(file))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -53,21 +43,21 @@ def _logger(*_names: object) -> logging.Logger:
     return logging.getLogger(_NAME)
 
 
-def _attach(handlers: Sequence[logging.Handler]) -> None:
+def _attach(handler: logging.Handler) -> None:
     root, ours = logging.getLogger(), logging.getLogger(_NAME)
     for old in list(root.handlers):
-        if getattr(old, "is_modelgrid", False):
+        if isinstance(old, _PrivateFile):
             root.removeHandler(old)
             old.close()
-    for handler in handlers:
-        handler.is_modelgrid = True  # type: ignore[attr-defined]  # how the next call knows it
-        root.addHandler(handler)
+    root.addHandler(handler)
     root.setLevel(logging.WARNING)
     ours.setLevel(logging.INFO)
     logging.captureWarnings(True)
 
 
-def _with(handler: logging.Handler, renderer: structlog.types.Processor) -> logging.Handler:
+def _file_handler(file: Path) -> logging.Handler:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = _PrivateFile(file, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES, encoding="utf-8", errors="replace")
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(["request_id"]), _foreign_event],
@@ -78,24 +68,12 @@ def _with(handler: logging.Handler, renderer: structlog.types.Processor) -> logg
                 _milliseconds,
                 structlog.processors.format_exc_info,
                 redact_fields,
-                renderer,
+                as_line,
             ],
             use_get_message=True,
         )
     )
     return handler
-
-
-class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at the moment."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
-
-
-def _file_handler(file: Path) -> logging.Handler:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return _PrivateFile(file, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES, encoding="utf-8", errors="replace")
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):
@@ -116,10 +94,3 @@ def _milliseconds(_logger: object, _method: str, event: Any) -> Any:
     stamp: str = event["timestamp"]
     event["timestamp"] = stamp[:23] + "Z" if "." in stamp else stamp
     return event
-
-
-def _for_people() -> structlog.types.Processor:
-    has_colors = not os.environ.get("NO_COLOR")
-    return structlog.dev.ConsoleRenderer(
-        colors=has_colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0, sort_keys=False
-    )

@@ -61,6 +61,11 @@ def test_a_start_that_was_answered_is_ready() -> None:
     assert lap == Lap((ready,), {NAME: Failures()}, (told("ready", "started: because"),))
 
 
+def test_who_was_made_ready_counts_as_used_from_then_on() -> None:
+    long_ago = replace(STARTING, last_used=0.0)
+    assert look(long_ago, running(A), served=True, in_flight=0).replicas[0].last_used == NOW
+
+
 def test_a_start_goes_on_until_it_is_answered() -> None:
     assert look(STARTING, running(A)) == Lap((STARTING,), {NAME: Failures()}, ())
 

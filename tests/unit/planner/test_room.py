@@ -214,3 +214,67 @@ def test_a_model_waits_out_its_back_off() -> None:
     assert plan(fleet([model(waiting=1, failures=failed)])) == []
     failed = Failures(2, NOW - 2, "it broke\nand more")
     assert plan(fleet([model(waiting=1, failures=failed)])) == [start("a-7", why=f"{WAITED}, again after: it broke")]
+
+
+def test_each_victim_is_told_once_also_where_two_models_want_room() -> None:
+    others = [model("b", 4), model("c", 4)]
+    given = [replica("b-1", unused_s=9), replica("c-2")]
+    asked = [model(memory_bytes=4, waiting=1, waited_s=2), model("d", 4, waiting=1, waited_s=1)]
+    expected = [
+        Drain(ReplicaId("b-1"), "its memory is needed for a"),
+        Drain(ReplicaId("c-2"), "its memory is needed for d"),
+    ]
+    assert plan(fleet([*asked, *others], given, memory_bytes=8)) == expected
+
+
+def test_who_waits_longest_goes_first_and_waiting_goes_before_wishing() -> None:
+    asked = [model("a", 6, min=1), model("b", 6, waiting=1, waited_s=1), model("c", 6, waiting=1, waited_s=2)]
+    assert plan(fleet(asked)) == [start("c-7", 6)]
+    assert plan(fleet(asked[:2])) == [start("b-7", 6)]
+    assert plan(fleet(asked[:1])) == [start("a-7", 6, "kept loaded (scaling.min)")]
+
+
+def test_what_was_emptied_for_one_is_not_given_to_the_next() -> None:
+    asked = [model(memory_bytes=8, waiting=1, waited_s=2), model("c", 4, waiting=1, waited_s=1)]
+    given = [replica("b-1", memory_bytes=8)]
+    assert plan(fleet([*asked, model("b", 8)], given)) == [for_a("b-1")]
+    given = [replica("b-1", State.DRAINING, 8, in_flight=1)]
+    assert plan(fleet([*asked, model("b", 8)], given)) == []
+
+
+def test_of_several_replicas_of_one_model_the_floor_stays() -> None:
+    given = [replica("b-1", memory_bytes=3, unused_s=9), replica("b-2", memory_bytes=3), replica("c-3", memory_bytes=3)]
+    others = [model("b", 3, min=1, max=2), model("c", 3)]
+    assert plan(fleet([model(memory_bytes=6, waiting=1), *others], given, memory_bytes=9)) == [
+        for_a("b-1"),
+        for_a("c-3"),
+    ]
+
+
+def test_those_that_leave_make_no_room_twice() -> None:
+    given = [
+        replica("b-1", State.DRAINING, 4, in_flight=1, unused_s=9),
+        replica("c-2", memory_bytes=4),
+    ]
+    others = [model("b", 4), model("c", 4)]
+    assert plan(fleet([model(memory_bytes=8, waiting=1), *others], given, memory_bytes=8)) == [for_a("c-2")]
+
+
+def test_a_model_gives_up_nothing_for_itself() -> None:
+    old = replica("a-1", memory_bytes=8, args=("old",))
+    assert plan(fleet([model(memory_bytes=8, waiting=1)], [old])) == [
+        Drain(ReplicaId("a-1"), "the model's configuration has changed")
+    ]
+
+
+def test_a_draining_replica_serves_nobody_so_another_one_starts() -> None:
+    idle = replica("a-1", memory_bytes=4, unused_s=999, in_state_s=2000)
+    assert plan(fleet([model(memory_bytes=4, wish=Wish.LOADED)], [replica("a-1", State.DRAINING, 4, in_flight=1)])) == [
+        start("a-7", why="loaded by hand")
+    ]
+    assert plan(fleet([model(memory_bytes=4)], [idle])) == [Drain(ReplicaId("a-1"), "no request for 16m39s")]
+
+
+def test_a_size_that_is_being_looked_up_is_waited_for() -> None:
+    coming = model(memory_bytes=Unknown("it is being looked up", is_coming=True), waiting=1)
+    assert plan(fleet([coming])) == []

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+import structlog
+
 from modelgrid.runtimes.runtime import Progress, Runtime, StartError
 from modelgrid.spec import Launch, ModelName, ReplicaId, Running, Seen, Unknown
+
+log = structlog.get_logger()
 
 
 class RemoteRuntime(Runtime):
@@ -20,6 +24,7 @@ class RemoteRuntime(Runtime):
 
     def __init__(self, *, records: Path) -> None:
         self._records = records
+        self._told: set[Path] = set()  # unreadable records that were logged
 
     async def start(self, replica: ReplicaId, launch: Launch, progress: Progress) -> None:
         """See `Runtime.start`."""
@@ -48,31 +53,58 @@ class RemoteRuntime(Runtime):
     async def list(self) -> Sequence[Seen] | Unknown:
         """See `Runtime.list`."""
         try:
-            names = sorted(os.listdir(self._records))  # noqa: PTH208  later Pythons' glob passes over what fails
-            return [_read(self._records / name) for name in names if name.endswith(".json")]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, KeyError) as error:
+            return await asyncio.to_thread(self._list)
+        except OSError as error:
             return Unknown(f"cannot read the records of remote servers: {error}")
 
+    def _list(self) -> Sequence[Seen]:
+        try:
+            names = sorted(os.listdir(self._records))  # noqa: PTH208  later Pythons' glob passes over what fails
+        except FileNotFoundError:
+            return []
+        paths = [self._records / name for name in names if name.endswith(".json")]
+        return [seen for path in paths if (seen := self._read(path)) is not None]
+
     def _register(self, replica: ReplicaId, text: str) -> None:
-        """A link fails where a record is already, so of two starts one wins; it appears whole or not at all."""
+        """A link fails where a record is already, so of two starts one wins; it appears whole or not at all, also when
+        the power fails."""
         self._records.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._path(replica)
         partial = self._records / f".{quote(replica, safe='')}.{os.getpid()}.{id(text)}"
         try:
-            partial.touch(mode=0o600)
-            partial.write_text(text)
-            self._path(replica).hardlink_to(partial)
+            with open(partial, "w", encoding="utf-8", opener=_private) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            path.hardlink_to(partial)
         except FileExistsError:
-            pass
+            if self._read(path) is None:
+                partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> Seen | None:
+        """None for what has gone meanwhile, and for what no version of ours wrote: a server that somebody else runs
+        needs no end, so nothing is lost with its record."""
+        try:
+            return _parse(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            if path not in self._told:
+                self._told.add(path)
+                log.warning("runtime.unreadable_record", runtime=self.name, path=str(path), why=str(error))
+            return None
 
     def _path(self, replica: ReplicaId) -> Path:
         return self._records / f"{quote(replica, safe='')}.json"
 
 
-def _read(path: Path) -> Seen:
-    facts = json.loads(path.read_text())
+def _parse(content: bytes) -> Seen:
+    facts = json.loads(content)
     state = Running(url=facts["url"], root=facts["url"])
     return Seen(ReplicaId(facts["replica"]), ModelName(facts["model"]), facts["revision"], state)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +54,43 @@ def test_without_a_url_there_is_nothing_to_start(tmp_path: Path) -> None:
         asyncio.run(RemoteRuntime(records=tmp_path).start(ONE, replace(LAUNCH, url=None), quiet))
 
 
-def test_a_record_that_cannot_be_read_is_unknown_not_empty(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere.json").write_text("half a rec")
+@pytest.mark.parametrize("content", ["", "half a rec", "[]", '{"replica": "elsewhere/1"}'])
+def test_a_broken_record_is_passed_over_and_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    async def scenario() -> None:
+        runtime = RemoteRuntime(records=tmp_path)
+        await runtime.start(ReplicaId("other-1"), LAUNCH, quiet)
+        broken = tmp_path / "elsewhere%2F1.json"
+        broken.write_text(content)
+        for _ in range(2):
+            assert [seen.replica for seen in await seen_by(runtime)] == ["other-1"]
+        assert capsys.readouterr().out.count(str(broken)) == 1
+        await runtime.start(ONE, LAUNCH, quiet)  # its record is made anew
+        assert [seen.replica for seen in await seen_by(runtime)] == [ONE, "other-1"]
+        await runtime.stop(ONE, force=False)
+        assert [seen.replica for seen in await seen_by(runtime)] == ["other-1"]
+
+    asyncio.run(scenario())
+
+
+def test_a_record_that_vanishes_while_they_are_read_hides_no_other(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        runtime = RemoteRuntime(records=tmp_path)
+        await runtime.start(ONE, LAUNCH, quiet)
+        (tmp_path / "a.json").symlink_to("gone")  # listed, and not there when it is read
+        assert [seen.replica for seen in await seen_by(runtime)] == [ONE]
+
+    asyncio.run(scenario())
+
+
+def test_a_record_that_cannot_be_looked_at_is_unknown_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.json").mkdir()
     found = asyncio.run(RemoteRuntime(records=tmp_path).list())
     assert isinstance(found, Unknown)
+
+
+async def seen_by(runtime: RemoteRuntime) -> Sequence[Seen]:
+    found = await runtime.list()
+    assert not isinstance(found, Unknown), found
+    return found

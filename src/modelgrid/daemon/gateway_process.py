@@ -18,6 +18,7 @@ def run_gateway(paths: Paths, config: GatewayConfig, *, number: int, descriptor:
         worker=name,
         link_socket=paths.link_socket,
         table_file=paths.table,
+        needs_key=not config.is_loopback,  # also where the last key was revoked, or a table is from another life
         body_bytes=config.body_bytes,
         connections=config.connections,
         grace_s=config.grace_s,

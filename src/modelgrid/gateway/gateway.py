@@ -159,7 +159,7 @@ class Gateway:
         routes = self.board.routes
         if routes is None:
             return answers.no_table()  # nobody knows yet whether a key is asked for
-        if routes.access.is_open or routes.access.is_known(request.read):
+        if routes.access.is_known(request.read) or (routes.access.is_open and not self.options.needs_key):
             return None
         return answers.no_access(was_sent=credential(request.read) is not None)
 

@@ -28,6 +28,7 @@ class GatewayOptions:
     worker: str  # its name, for the controller and the log
     link_socket: Path  # where the controller listens
     table_file: Path  # the last routing table, for a start while the controller is away
+    needs_key: bool = False  # a table without keys lets nobody in, instead of anybody
     body_bytes: int = 64 << 20  # one request's body; more is answered with 413
     bodies_bytes: int = 1 << 30  # all bodies that the worker holds; more are answered with 503
     header_bytes: int = 64 << 10  # one request's line and headers; more is answered with 431

@@ -90,6 +90,21 @@ def test_with_keys_each_request_needs_one_but_for_health(play: Play) -> None:
     play(scene)
 
 
+def test_where_a_key_is_needed_a_table_without_keys_lets_nobody_in(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine()
+        await world.controller.publish(route(engine.target("m-1")))
+        for headers in ("", "Authorization: Bearer mg-secret\r\n"):
+            answered = await world.post(CHAT, b'{"model":"m"}', headers)
+            assert (answered.status, error_of(answered)["code"]) == (401, "invalid_api_key")
+        assert (await world.get("/health")).status == 200
+        await world.controller.publish(route(engine.target("m-1")), keys=(KEY,))
+        assert (await world.get("/v1/models", "Authorization: Bearer mg-secret\r\n")).status == 200
+        assert engine.asked == []
+
+    play(scene, needs_key=True)
+
+
 def test_before_the_first_table_nobody_is_let_in(play: Play) -> None:
     async def scene(world: World) -> None:
         answered = await world.get("/v1/models")

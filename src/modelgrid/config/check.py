@@ -27,7 +27,10 @@ def check_models(document: Document, models: Mapping[str, Value], engines: Mappi
 
 
 def check_spec(document: Document, spec: ModelSpec, engines: Mapping[str, Engine]) -> None:
-    """Note what the model's engine finds wrong with it."""
+    """Note what the model's engine finds wrong with it, and what no engine could do."""
+    if spec.port is not None and spec.scaling.max > 1:
+        step = f"remove it, and each replica gets one of its own; or set scaling.max to 1 (it is {spec.scaling.max})"
+        document.add(("models", spec.name, "port"), f"{spec.port} can be held by one replica only: {step}")
     engine = engines.get(spec.engine)
     for problem in engine.problems(spec) if engine else ():
         document.add(("models", spec.name, *problem.field.split(".")), problem.message)

@@ -54,6 +54,11 @@ def test_every_problem_is_told_at_once_with_its_place(problems: Lines) -> None:
     ("text", "expected"),
     [
         ("models: {m: {engine: vllm, source: a/b, memory: 1GiB}}", "did you mean 'needs.memory'?"),
+        (
+            "models: {m: {engine: custom, command: [x], needs: {memory: 1GiB}, port: 8001, scaling: {max: 2}}}",
+            "models.m.port: 8001 can be held by one replica only: remove it, and each replica gets one of its own; or "
+            "set scaling.max to 1 (it is 2)",
+        ),
         ("models: {m: {engine: vllm, model: a/b}}", "did you mean 'source'?"),
         ("models: {m: {engine: vllm, source: a/b, needs: {vram: 1}}}", "'vram' is not a field here: there is memory"),
         ("models: {m: {engine: vllm, source: a/b, needs: 1GiB}}", "'1GiB' is not a mapping: write fields below it"),

@@ -75,8 +75,6 @@ class Custom:
             key=asked_for,
             health=model.health or "/health",
             first_request=_first(self.operations(model), served),
-            start_timeout_s=model.start_timeout_s,
-            stop_grace_s=model.stop_grace_s,
             memory_bytes=model.memory_bytes or 0,
         )
 

@@ -68,8 +68,6 @@ class Embeddings:
             key=key,
             health=model.health or "/health",
             first_request=first_request(EMBEDDINGS, served),
-            start_timeout_s=model.start_timeout_s,
-            stop_grace_s=model.stop_grace_s,
             memory_bytes=model.memory_bytes or 0,
         )
 

@@ -44,8 +44,6 @@ class Remote:
             url=base_url(model.url or ""),
             key=model.key,
             health=model.health or "/models",
-            start_timeout_s=model.start_timeout_s,
-            stop_grace_s=model.stop_grace_s,
         )
 
 

@@ -64,8 +64,6 @@ class Transformers:
             port=model.port,
             health=model.health or "/health",
             first_request=first_request(CHAT, served),
-            start_timeout_s=model.start_timeout_s,
-            stop_grace_s=model.stop_grace_s,
             memory_bytes=model.memory_bytes or 0,
         )
 

@@ -77,8 +77,6 @@ class Vllm:
             key=key,
             health=model.health or "/health",
             first_request=first_request(self.operations(model)[0], served),
-            start_timeout_s=model.start_timeout_s,
-            stop_grace_s=model.stop_grace_s,
             memory_bytes=model.memory_bytes or 0,
         )
 

@@ -64,8 +64,6 @@ class Launch:
     key: str | None = field(default=None, repr=False)  # bearer token that the replica wants
     health: str = "/health"  # path below the server's root; remote: below its base URL
     first_request: FirstRequest | None = None
-    start_timeout_s: float = 600.0
-    stop_grace_s: float = 10.0
     memory_bytes: int = 0
 
 

@@ -71,8 +71,6 @@ def test_its_runtime_gets_what_it_needs(engine: Engine, launch: Launch) -> None:
 def test_the_launch_is_of_the_model(model: ModelSpec, launch: Launch) -> None:
     assert (launch.model, launch.revision) == (model.name, model.revision)
     assert launch.served
-    assert launch.start_timeout_s == model.start_timeout_s
-    assert launch.stop_grace_s == model.stop_grace_s
     assert launch.memory_bytes == (model.memory_bytes or 0)
 
 

@@ -194,7 +194,6 @@ def test_a_script_has_an_environment_that_knows_the_base_class() -> None:
         port=8002,
         endpoint="/v1/images/generations",
         type="image",
-        start_timeout_s=120.0,
     )
     assert launched(model) == Launch(
         model=ModelName("qwen"),
@@ -212,7 +211,6 @@ def test_a_script_has_an_environment_that_knows_the_base_class() -> None:
         port=8002,
         key="secret",
         first_request=None,
-        start_timeout_s=120.0,
     )
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,15 +29,6 @@ _BUILD_TIMEOUT_S = 3600.0
 _SHOWN_LINES = 12  # of uv's, in an error
 _LINE_BYTES = 2**20
 _STEPS = ("Resolved", "Building", "Built", "Downloading", "Downloaded", "Prepared", "Installed", "Updated")
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """An environment that lies ready."""
-
-    key: str
-    name: str
-    made: float  # seconds since the epoch
 
 
 class Environments:
@@ -84,23 +72,6 @@ class Environments:
             ) from error
         return _python(folder)
 
-    def list(self) -> list[Built]:
-        """The environments that lie ready."""
-        return [_built(marker) for marker in sorted(self._root.glob(f"*/{_MARKER}"))]
-
-    def size_bytes(self, key: str) -> int:
-        """What an environment takes on disk; files that it shares with uv's cache count."""
-        return sum(path.lstat().st_size for path in (self._root / key).rglob("*"))
-
-    async def remove(self, key: str) -> None:
-        """Remove an environment; nothing happens when it isn't there. Not for one that a replica runs in."""
-        if quote(key, safe="") != key or not key.strip("."):
-            raise ValueError(f"{key!r} names no environment")
-        if (self._root / key).is_dir():
-            async with locked_by_task(self._lock(self._root / key), lambda: None):
-                await asyncio.to_thread(_clear, self._root / key)
-                self._lock(self._root / key).unlink(missing_ok=True)
-
     async def _make(self, environment: Environment, text: str, folder: Path, progress: Progress) -> None:
         def waiting() -> None:
             progress("environment", f"waiting for {environment.name}, which another process is making")
@@ -112,7 +83,7 @@ class Environments:
             self._check_disk(environment)
             await asyncio.to_thread(_clear, folder)
             await _Build(environment, text, folder, lock, self._uv_environ(), progress).run()
-            (folder / _MARKER).write_text(json.dumps({"name": environment.name, "made": time.time()}))
+            (folder / _MARKER).touch()
 
     def _lock(self, folder: Path) -> Path:
         return folder.with_name(folder.name + ".lock")
@@ -253,11 +224,6 @@ def _python(folder: Path) -> Path:
 
 def _site_packages(folder: Path) -> Path:
     return next((folder / "lib").glob("python*/site-packages"))
-
-
-def _built(marker: Path) -> Built:
-    facts = json.loads(marker.read_text())
-    return Built(marker.parent.name, str(facts["name"]), float(facts["made"]))
 
 
 def _write_below(root: Path, name: str, content: str) -> None:

@@ -55,7 +55,7 @@ def test_a_stream_whose_engine_dies_ends_with_an_error_event(make_daemon: MakeDa
 
 def test_an_engine_that_hangs_is_found_and_replaced(make_daemon: MakeDaemon) -> None:
     # The first request makes it ready, the second is answered, from the third on it hangs, its health check too.
-    daemon = make_daemon({"a": faulty("--hang-after", "2", "--hang-health")}).start()
+    daemon = make_daemon({"a": faulty("--hang-after", "2", "--hang-health", health_timeout="5s")}).start()
     with daemon.client() as client:
         first = ask(client, "a")
         second = ask(client, "a")  # hangs, until the replacement answers it: nothing had been received

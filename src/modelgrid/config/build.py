@@ -64,6 +64,7 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
         key=section.key,
         served=section.served,
         start_timeout_s=_start_timeout_s(section),
+        health_timeout_s=section.health_timeout,
         stop_grace_s=section.stop_grace,
         trust_remote_code=section.trust_remote_code,
     )

@@ -66,6 +66,7 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
         "key": spec.key and MASK,
         "served": spec.served,
         "start_timeout": _duration(spec.start_timeout_s),
+        "health_timeout": _duration(spec.health_timeout_s),
         "stop_grace": _duration(spec.stop_grace_s),
         "trust_remote_code": spec.trust_remote_code or None,
     }

@@ -16,7 +16,7 @@ from modelgrid.spec import Limits, Scaling
 from modelgrid.spec.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 
 _GATEWAY, _SCALING, _LIMITS = GatewayConfig(), Scaling(), Limits()
-START_TIMEOUT_S, STOP_GRACE_S = 600.0, 10.0
+START_TIMEOUT_S, HEALTH_TIMEOUT_S, STOP_GRACE_S = 600.0, 60.0, 10.0
 _MOST_BYTES = 2**50
 _MOST_SECONDS = 365 * 86400.0
 _LONGEST_NAME = 256
@@ -243,6 +243,11 @@ class ModelSection(_Section):
         default=None, description=f"How long a start may take. When absent: {START_TIMEOUT_S:g} s."
     )
     startup_time: Duration | None = Field(default=None, description="The same as `start_timeout`.")
+    health_timeout: Duration = Field(
+        default=HEALTH_TIMEOUT_S,
+        description="How long a ready replica's health check may fail, in a row, before the replica is replaced. "
+        "Longer for an engine that can't answer it while it computes.",
+    )
     stop_grace: Duration = Field(
         default=STOP_GRACE_S,
         description="How long a replica that was asked to stop may take before it is made to.",

@@ -56,6 +56,7 @@ from modelgrid.spec import (
 )
 from modelgrid.spec.messages import FromWorker, RoutingTable
 from modelgrid.store import Saved, Store, StoreError
+from modelgrid.telemetry import redacted
 
 CALM_LAP_S = 1.0  # between laps when nothing moves; every event wakes the controller sooner
 BUSY_LAP_S = 0.1  # while a replica is on its way from one state to another
@@ -144,8 +145,7 @@ class Controller:
         if ended and ended[-1] is not None and ended[-1] not in ids:
             ids.insert(0, ReplicaId(ended[-1]))
         runtime = self._runtimes[self._runtime_of(spec)]
-        masked = self._settings.config.masked
-        return [LogLines(id, tuple(map(masked, await runtime.logs(id, lines)))) for id in ids]
+        return [LogLines(id, tuple(map(self._shown, await runtime.logs(id, lines)))) for id in ids]
 
     def wake(self) -> None:
         """Look again now."""
@@ -265,7 +265,8 @@ class Controller:
         for name, answer in zip(names, answers, strict=True):
             if isinstance(answer, Unknown):
                 blind.add(name)
-                log.warning("runtime.blind", runtime=name, why=answer.why)
+                if name not in self._fleet.blind:
+                    log.warning("runtime.blind", runtime=name, why=answer.why)
                 known = {replica.id for replica in self._replicas if replica.runtime == name}
                 seen |= {id: last for id, last in self._seen.items() if id in known}
             else:
@@ -344,8 +345,8 @@ class Controller:
             if event.what == State.FAILED.value and event.replica is not None:
                 runtime = next(r.runtime for r in lap.replicas if r.id == event.replica)
                 lines = await self._runtimes[runtime].logs(ReplicaId(event.replica), TAIL_LINES)
-                why = self._settings.config.masked(event.why)
-                tail = "\n".join(f"  {self._settings.config.masked(line)[:TAIL_CHARACTERS]}" for line in lines)
+                why = self._shown(event.why)
+                tail = "\n".join(f"  {self._shown(line)[:TAIL_CHARACTERS]}" for line in lines)
                 whys[event.replica] = f"{why}\nthe last lines of its log:\n{tail}" if lines else why
         if not whys:
             return lap
@@ -410,10 +411,11 @@ class Controller:
                 continue
             if (launch := self._launch_of(replica)) is not None:
                 probed.add(replica.id)
+                limit_s = self._spec(replica.model).health_timeout_s
                 if replica.state is State.READY:
-                    self._probes.watch(replica.id, seen.state, launch)
+                    self._probes.watch(replica.id, seen.state, launch, limit_s)
                 else:
-                    self._probes.probe(replica.id, seen.state, launch, self._calls.phases.get(replica.id))
+                    self._probes.probe(replica.id, seen.state, launch, limit_s, self._calls.phases.get(replica.id))
         self._probes.keep(frozenset(probed))
 
     def _publish(self) -> None:
@@ -497,6 +499,10 @@ class Controller:
                 return spec
         raise LookupError(model)
 
+    def _shown(self, text: str) -> str:
+        """What an engine wrote, as callers and people may see it."""
+        return redacted(self._settings.config.masked(text))
+
     def _runtime_of(self, spec: ModelSpec) -> str:
         return ENGINES[spec.engine].runtime
 
@@ -522,5 +528,7 @@ def _taken_over(replica: Replica, now: float) -> Replica:
 
 def _lasting(saved: Saved) -> Saved:
     """`saved` without what changes with every request: that is not worth a write."""
-    calm = tuple(replace(replica, in_flight=None, last_used=0.0) for replica in saved.replicas)
+    calm = tuple(
+        replace(replica, in_flight=None, last_used=0.0, stops=min(1, replica.stops)) for replica in saved.replicas
+    )
     return replace(saved, replicas=calm, table=0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import hmac
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,15 +35,36 @@ class Launches:
         """Pull the weights of `spec` where they are not here yet. Raises weights.WeightsError."""
         if spec.source is None or not weights.needs_pull(spec.source, self.models):
             return
-        loop = asyncio.get_running_loop()
-        cancelled = False
+        await _pull(spec.source, self.models, tell)
 
-        def progress(step: weights.Progress) -> None:
-            if cancelled:
-                raise weights.WeightsError(f"cannot pull {spec.source}: it was stopped")
-            loop.call_soon_threadsafe(tell, str(step))
 
+async def _pull(source: str, root: Path, tell: Callable[[str], None]) -> None:
+    """A pull may take an hour, or wait for another process: it has a thread of its own, that holds up neither the
+    laps, which share the loop's threads, nor the end of this process."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def progress(step: weights.Progress) -> None:
+        if ended.done():
+            raise weights.WeightsError(f"cannot pull {source}: it was stopped")
+        loop.call_soon_threadsafe(tell, str(step))
+
+    def end(error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    def work() -> None:
+        failure: BaseException | None = None
         try:
-            await asyncio.to_thread(weights.pull, spec.source, self.models, progress)
-        finally:
-            cancelled = True
+            weights.pull(source, root, progress)
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has gone
+            loop.call_soon_threadsafe(end, failure)
+
+    threading.Thread(target=work, name=f"pull {source}", daemon=True).start()
+    await ended

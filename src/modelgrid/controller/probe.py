@@ -16,7 +16,10 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.25
 _HEALTH_TIMEOUT_S = 5.0
 _WATCH_EVERY_S = 2.0
-SICK_AFTER_S = 20.0  # of failed checks: an engine that computes on its only core may well miss a few
+
+
+class WrongKey(Exception):
+    """A replica that does not take our key never will: a store that was lost had another secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ async def until_served(
     """Wait until the replica has answered its health check and then its first request. Waits for ever.
 
     A 5xx answer or none is tried again: only the planner's time limit ends that. `tell` gets what is waited for.
+    Raises WrongKey.
     """
     begun = time.monotonic()
     await _until(lambda: _why_deaf(running.root), begun, tell)
@@ -47,10 +51,11 @@ async def watch(
     client: httpx.AsyncClient,
     running: Running,
     launch: Launch,
+    limit_s: float,
     nudged: asyncio.Event,
     tell: Callable[[str | None], None],
 ) -> None:
-    """Check the health of a READY replica for ever. `tell` gets the reason once it has failed for too long, and None
+    """Check the health of a READY replica for ever. `tell` gets the reason once it has failed for `limit_s`, and None
     when it is well; `nudged` asks for a check now."""
     failing_since: float | None = None
     while True:
@@ -61,8 +66,8 @@ async def watch(
             tell(None)
         else:
             failing_since = now if failing_since is None else failing_since
-            if now - failing_since >= SICK_AFTER_S:
-                tell(f"its health check has failed for {now - failing_since:.0f}s: {why}")
+            if now - failing_since >= limit_s:
+                tell(f"its health check has failed for {now - failing_since:.0f}s (health_timeout): {why}")
         nudged.clear()
         try:
             async with asyncio.timeout(_WATCH_EVERY_S):
@@ -91,6 +96,8 @@ async def _why_unserved(client: httpx.AsyncClient, running: Running, launch: Lau
         )
     except httpx.HTTPError as error:
         return f"{first.method} {first.path} got no answer: {str(error) or type(error).__name__}"
+    if answer.status_code in (401, 403):
+        raise WrongKey(f"{first.method} {first.path} answered {answer.status_code}: it was started with another key")
     return None if answer.status_code < 500 else f"{first.method} {first.path} answered {answer.status_code}"
 
 

@@ -9,7 +9,7 @@ import httpx
 import structlog
 
 from modelgrid.controller.phases import Phases
-from modelgrid.controller.probe import until_served, watch
+from modelgrid.controller.probe import WrongKey, until_served, watch
 from modelgrid.spec import Launch, ReplicaId, Running
 
 log = structlog.get_logger()
@@ -31,16 +31,18 @@ class Probes:
         self.sick: dict[ReplicaId, str] = {}
         self.unready: dict[ReplicaId, str] = {}
 
-    def probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
-        """Probe `replica` from now on, unless it is being probed already."""
+    def probe(
+        self, replica: ReplicaId, running: Running, launch: Launch, limit_s: float, phases: Phases | None
+    ) -> None:
+        """Probe `replica` from now on, unless it is being probed already. It is sick after failing for `limit_s`."""
         if replica not in self._tasks:
-            self._begin(replica, self._probe(replica, running, launch, phases))
+            self._begin(replica, self._probe(replica, running, launch, limit_s, phases))
 
-    def watch(self, replica: ReplicaId, running: Running, launch: Launch) -> None:
+    def watch(self, replica: ReplicaId, running: Running, launch: Launch, limit_s: float) -> None:
         """Probe `replica`, which is known to have served, unless it is being probed already: one that an earlier
         controller made READY may have stopped to answer since."""
         if replica not in self._tasks:
-            self._begin(replica, self._watch(replica, running, launch))
+            self._begin(replica, self._watch(replica, running, launch, limit_s))
 
     def nudge(self, replica: ReplicaId) -> None:
         """Something was odd with `replica`: look now."""
@@ -70,12 +72,17 @@ class Probes:
     async def _guard(self, replica: ReplicaId, work: Coroutine[None, None, None]) -> None:
         try:
             await work
+        except WrongKey as error:
+            self.sick[replica] = str(error)
+            self._wake()
         except Exception:
             log.exception("probe.broke", replica=replica)
             self.sick[replica] = "its probe broke (see modelgrid's log)"
             self._wake()
 
-    async def _probe(self, replica: ReplicaId, running: Running, launch: Launch, phases: Phases | None) -> None:
+    async def _probe(
+        self, replica: ReplicaId, running: Running, launch: Launch, limit_s: float, phases: Phases | None
+    ) -> None:
         def unready(why: str) -> None:
             self.unready[replica] = why
 
@@ -87,10 +94,11 @@ class Probes:
             phases.end(now)
         self.served.add(replica)
         self._wake()
-        await self._watch(replica, running, launch)
+        await self._watch(replica, running, launch, limit_s)
 
-    async def _watch(self, replica: ReplicaId, running: Running, launch: Launch) -> None:
-        await watch(self._client, running, launch, self._nudges[replica], lambda why: self._told(replica, why))
+    async def _watch(self, replica: ReplicaId, running: Running, launch: Launch, limit_s: float) -> None:
+        nudged = self._nudges[replica]
+        await watch(self._client, running, launch, limit_s, nudged, lambda why: self._told(replica, why))
 
     def _told(self, replica: ReplicaId, why: str | None) -> None:
         if why is None:

@@ -7,33 +7,43 @@ from dataclasses import replace
 
 import structlog
 
-from modelgrid.config import Config, ConfigError
+from modelgrid.config import Config, ConfigError, GatewayConfig
 
 log = structlog.get_logger()
 
 
 class Settings:
     """Holds the last good configuration. `load` reads it anew, and raises ConfigError; `last_good` is asked where the
-    very first `load` does."""
+    very first `load` does. `gateway` is what is being served, whatever the file says by now."""
 
-    def __init__(self, load: Callable[[], Config], last_good: Callable[[], Config | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Config],
+        last_good: Callable[[], Config | None] = lambda: None,
+        gateway: GatewayConfig | None = None,
+    ) -> None:
         self._load = load
         self.error: str | None = None
+        self.note: str | None = None
         try:
-            self.config = load()
+            config = load()
         except ConfigError as error:
             known = last_good()
             if known is None:
                 raise
-            self.config = known
+            config = known
             self._refused(error)
-        self.note: str | None = None
+        self.config = replace(config, gateway=gateway or config.gateway)
 
     def refresh(self) -> bool:
         """Look at the file again; tells whether another configuration is in force now. Takes milliseconds."""
         try:
             fresh = self._load()
         except ConfigError as error:
+            self._refused(error)
+            return False
+        except Exception as error:  # whatever an edit can bring about: what runs goes on
+            log.exception("config.broke")
             self._refused(error)
             return False
         if self.error is not None:
@@ -50,7 +60,7 @@ class Settings:
         log.info("config.taken_up", models=len(fresh.models))
         return True
 
-    def _refused(self, error: ConfigError) -> None:
+    def _refused(self, error: Exception) -> None:
         if self.error != str(error):
             self.error = str(error)
             log.error("config.refused", why=self.error)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from modelgrid import weights
 from modelgrid.engines import ENGINES
 from modelgrid.spec import ModelSpec, Unknown
@@ -13,6 +15,8 @@ from modelgrid.spec import ModelSpec, Unknown
 ASK_AGAIN_S = 30.0
 
 _Key = tuple[str, str]
+
+log = structlog.get_logger()
 
 
 class Sizes:
@@ -23,6 +27,7 @@ class Sizes:
         self._wake = wake
         self._clock = clock
         self._found: dict[_Key, tuple[float, int | Unknown]] = {}
+        self._one_by_one = asyncio.Semaphore(1)
         self._asking: dict[_Key, asyncio.Task[None]] = {}
 
     def memory_bytes(self, spec: ModelSpec) -> int | Unknown:
@@ -55,8 +60,12 @@ class Sizes:
 
     async def _ask(self, key: _Key, source: str) -> None:
         try:
-            size = await asyncio.to_thread(weights.size_bytes, source, self._models)
-            self._found[key] = (self._clock(), size)
+            async with self._one_by_one:  # a hub that does not answer takes no more than one of the loop's threads
+                size = await asyncio.to_thread(weights.size_bytes, source, self._models)
+        except Exception as error:
+            log.exception("size.broke", source=source)
+            size = Unknown(f"cannot look up the size of {source}: {type(error).__name__}: {error}")
         finally:
             del self._asking[key]
-            self._wake()
+        self._found[key] = (self._clock(), size)
+        self._wake()

@@ -6,25 +6,26 @@ import json
 import sys
 from pathlib import Path
 
+from modelgrid.config import GatewayConfig
 from modelgrid.config.paths import find_paths
 
 
 def main() -> None:
     """Become the role that the arguments name."""
     role, options = sys.argv[1], json.loads(sys.argv[2])
+    gateway = GatewayConfig(**options["gateway"])
     paths = find_paths()
     if role == "controller":
         from modelgrid.daemon.config_file import ConfigFile
         from modelgrid.daemon.controller_process import run_controller
 
         path = Path(options["config"]) if options["config"] else None
-        run_controller(paths, ConfigFile(path, paths.last_config, options["overrides"], hub=options["hub"]))
+        file = ConfigFile(path, paths.last_config, options["overrides"], hub=options["hub"])
+        run_controller(paths, file, gateway)
     else:
-        from modelgrid.config import GatewayConfig
         from modelgrid.daemon.gateway_process import run_gateway
 
-        config = GatewayConfig(**options["gateway"])
-        run_gateway(paths, config, number=options["number"], descriptor=options["descriptor"])
+        run_gateway(paths, gateway, number=options["number"], descriptor=options["descriptor"])
 
 
 main()

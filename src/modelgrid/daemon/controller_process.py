@@ -13,7 +13,7 @@ import structlog
 import uvloop
 
 from modelgrid.api import create_app, serve_api
-from modelgrid.config import Config
+from modelgrid.config import Config, GatewayConfig
 from modelgrid.config.paths import Paths
 from modelgrid.controller import Controller, Launches, Settings
 from modelgrid.daemon.config_file import ConfigFile
@@ -27,12 +27,13 @@ from modelgrid.telemetry import set_up_logging
 log = structlog.get_logger()
 
 
-def run_controller(paths: Paths, file: ConfigFile) -> None:
-    """Run until SIGTERM, then stop every replica. Killed in any other way, it leaves replicas as they are."""
+def run_controller(paths: Paths, file: ConfigFile, gateway: GatewayConfig) -> None:
+    """Run until SIGTERM, then stop every replica. Killed in any other way, it leaves replicas as they are. `gateway` is
+    what the supervisor serves."""
     set_up_logging(paths.logs / "modelgrid.log")
     lock = _lock(paths)
     try:
-        uvloop.run(_run(paths, file))
+        uvloop.run(_run(paths, file, gateway))
     except Exception:
         log.exception("controller.broke")
         sys.exit(1)
@@ -51,8 +52,8 @@ def runtimes_of(paths: Paths, config: Config) -> dict[str, Runtime]:
     }
 
 
-async def _run(paths: Paths, file: ConfigFile) -> None:
-    settings = Settings(file.load, file.last_good)
+async def _run(paths: Paths, file: ConfigFile, gateway: GatewayConfig) -> None:
+    settings = Settings(file.load, file.last_good, gateway)
     config = settings.config
     store = open_store(paths.store)
     try:

@@ -81,6 +81,7 @@ class _Supervisor:
             "config": str(plan.path) if plan.path else None,
             "overrides": dict(plan.overrides),
             "hub": plan.hub,
+            "gateway": dataclasses.asdict(plan.config.gateway),
         }
         self._controller = Child("controller", ["controller", json.dumps(options)], roles.marks(paths, Role.CONTROLLER))
         self._workers = [self._worker(paths, listener, number) for number in range(1, plan.config.gateway.workers + 1)]

@@ -8,7 +8,6 @@ from modelgrid.planner.scale import floor
 from modelgrid.spec import Model, ModelName, Replica, State
 
 PATIENCE_S = 5.0  # a request waits so long before a replica that is busy is drained for it
-LEAVING = frozenset({State.DRAINING, State.STOPPING, State.FAILED})
 
 
 def victims(
@@ -18,7 +17,8 @@ def victims(
     models: Mapping[ModelName, Model],
     now: float,
 ) -> list[Replica] | None:
-    """Replicas of other models whose memory makes up for `short_bytes`; None where there are not enough.
+    """Those of `replicas` whose memory makes up for `short_bytes`; None where there are not enough. What is on its way
+    out is not among them, and none is of `asking` itself.
 
     Idle ones go first, the longest unused before the others. Busy ones go only for a request that waits, and only
     once they have been ready for as long as their own start took: so two models that push each other out spend at
@@ -54,9 +54,7 @@ def _candidates(
     busy: list[Replica] = []
     for replica in sorted(replicas, key=lambda replica: (replica.last_used, replica.created, replica.id)):
         model = models.get(replica.model)
-        if model is None or replica.model == asking.spec.name or replica.state in LEAVING:
-            continue
-        if spare[replica.model] <= 0 or replica.memory_bytes == 0:
+        if model is None or spare[replica.model] <= 0 or replica.memory_bytes == 0:
             continue
         if _is_unused(model, replica):
             idle.append(replica)
@@ -69,7 +67,7 @@ def _candidates(
 
 
 def _count(name: ModelName, replicas: Sequence[Replica]) -> int:
-    return sum(1 for replica in replicas if replica.model == name and replica.state not in LEAVING)
+    return sum(1 for replica in replicas if replica.model == name)
 
 
 def _is_unused(model: Model, replica: Replica) -> bool:

@@ -94,14 +94,14 @@ def observe(fleet: Fleet, facts: Facts) -> Lap:
 
 def apply(fleet: Fleet, actions: Iterable[Action]) -> tuple[Replica, ...]:
     """The replicas once `actions` have been ordered."""
-    runtimes = {model.spec.name: (model.runtime, model.spec.revision) for model in fleet.models}
+    models = {model.spec.name: model for model in fleet.models}
     replicas = {replica.id: replica for replica in fleet.replicas}
     for action in actions:
         match action:
             case Start(replica=id, model=name, memory_bytes=memory, why=why):
-                runtime, revision = runtimes[name]
+                model = models[name]
                 replicas[id] = Replica(
-                    id, name, revision, State.STARTING, memory, fleet.now, fleet.now, why, runtime=runtime
+                    id, name, model.spec.revision, State.STARTING, memory, fleet.now, fleet.now, why, model.runtime
                 )
             case Drain(replica=id, why=why):
                 replicas[id] = move(replicas[id], State.DRAINING, why, fleet.now)
@@ -231,6 +231,8 @@ def _fail_overeaters(
     """
     planned = {model.spec.name: model.memory_bytes for model in fleet.models}
     grown = [replace(r, memory_bytes=max(r.memory_bytes, fleet.resident.get(r.id, 0))) for r in replicas]
+    if any(replica.state not in _ALIVE for replica in grown):
+        return grown  # somebody goes already: who else has to is seen when its memory is free
     total = sum(replica.memory_bytes for replica in grown)
     excess: list[tuple[int, int]] = []
     for index, replica in enumerate(grown):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelgrid.planner import backoff
-from modelgrid.planner.evict import LEAVING, is_patient, victims
+from modelgrid.planner.evict import is_patient, victims
 from modelgrid.planner.scale import floor, is_idle, wanted
 from modelgrid.spec import (
     Action,
@@ -27,8 +27,8 @@ from modelgrid.spec import (
 from modelgrid.spec.units import format_bytes, format_seconds
 
 DRAIN_LIMIT_S = 300.0  # a request that takes longer on a draining replica is cut off
-FORCE_AGAIN_S = 1.0
 RETRY_AFTER_FULL_S = 30.0
+LEAVING = frozenset({State.DRAINING, State.STOPPING, State.FAILED})
 
 
 def plan(fleet: Fleet) -> list[Action]:
@@ -38,6 +38,7 @@ def plan(fleet: Fleet) -> list[Action]:
     ending = {action.replica for action in actions if isinstance(action, Stop | Drain)}
     staying = [replica for replica in fleet.replicas if replica.id not in ending]
     actions += _shrink(fleet, staying)
+    actions += _fit(fleet, models, actions)
     actions += _grow(fleet, models, actions)
     return actions
 
@@ -98,7 +99,7 @@ def _shrink(fleet: Fleet, replicas: Sequence[Replica]) -> list[Action]:
     """Replicas that are idle go, down to the floor; so does a start that nobody waits for after an unload."""
     actions: list[Action] = []
     for model in fleet.models:
-        own = _current(model, replicas)
+        own = _own(model, replicas)
         spare = len(own) - floor(model)
         for replica in sorted(own, key=lambda replica: replica.last_used):
             if spare <= 0:
@@ -118,6 +119,21 @@ def _shrink(fleet: Fleet, replicas: Sequence[Replica]) -> list[Action]:
     return actions
 
 
+def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]) -> list[Action]:
+    """Less memory than is planned, as after an edit of machine.memory: who is missed least goes, also when it is busy
+    or kept loaded."""
+    leaving = {action.replica for action in before if isinstance(action, Drain | Stop)}
+    staying = [r for r in fleet.replicas if r.id not in leaving and r.state not in LEAVING and r.memory_bytes]
+    excess = sum(replica.memory_bytes for replica in staying) - fleet.machine.memory_bytes
+    actions: list[Action] = []
+    for replica in sorted(staying, key=lambda r: (floor(models[r.model]) > 0, r.in_flight != 0, r.last_used, r.id)):
+        if excess <= 0:
+            break
+        actions.append(_let_go(replica, f"models may take {format_bytes(fleet.machine.memory_bytes)} now"))
+        excess -= replica.memory_bytes
+    return actions
+
+
 @dataclass(slots=True)
 class _Room:
     """Memory while starts are planned: `free` of what is there, `coming` from what is on its way out."""
@@ -134,17 +150,20 @@ def _grow(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]
     taken = sum(replica.memory_bytes for replica in fleet.replicas)
     leaving = {action.replica for action in before if isinstance(action, Drain | Stop)}
     leaving |= {replica.id for replica in fleet.replicas if replica.state in LEAVING}
+    staying = [replica for replica in fleet.replicas if replica.id not in leaving]
     coming = sum(replica.memory_bytes for replica in fleet.replicas if replica.id in leaving)
     ids = frozenset(replica.id for replica in fleet.replicas)
     room = _Room(fleet.machine.memory_bytes - taken, coming, fleet.next, ids, leaving)
     actions: list[Action] = []
     for model in sorted(fleet.models, key=_urgency):
-        own = [replica for replica in _current(model, fleet.replicas) if replica.id not in leaving]
+        own = _own(model, staying)
         refusal = None if own else _refusal(model, fleet)
         if refusal is not None:
             actions.append(refusal)
             continue
         missing = wanted(model, own) - len(own)
+        if model.spec.port is not None and any(replica.model == model.spec.name for replica in fleet.replicas):
+            continue  # until the port is free again
         if isinstance(model.memory_bytes, Unknown):
             continue  # what runs goes on; nobody knows whether another one fits
         if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:
@@ -267,9 +286,8 @@ def _why_start(model: Model, is_first: bool) -> str:
     return "its replicas were busy" + again
 
 
-def _current(model: Model, replicas: Sequence[Replica]) -> list[Replica]:
-    own = [replica for replica in replicas if replica.model == model.spec.name and replica.state not in LEAVING]
-    return [replica for replica in own if replica.revision == model.spec.revision]
+def _own(model: Model, replicas: Sequence[Replica]) -> list[Replica]:
+    return [replica for replica in replicas if replica.model == model.spec.name and replica.state not in LEAVING]
 
 
 def _slug(name: str) -> str:

@@ -26,7 +26,9 @@ def wanted(model: Model, replicas: Sequence[Replica]) -> int:
 
 def is_idle(model: Model, replica: Replica, now: float) -> bool:
     """Whether `replica` has been without a request for long enough to go. Unknown load is not idle."""
-    if replica.state is not State.READY or replica.in_flight != 0 or model.waiting:
+    if replica.state is not State.READY or model.waiting:
         return False
-    idle_s = 0.0 if model.wish is Wish.UNLOADED else model.spec.scaling.idle_s
-    return now - max(replica.last_used, replica.ready_at or replica.since) >= idle_s
+    if model.wish is Wish.UNLOADED:
+        return True  # also while it is busy: what it has in flight may finish
+    unused_s = now - max(replica.last_used, replica.ready_at or replica.since)
+    return replica.in_flight == 0 and unused_s >= model.spec.scaling.idle_s

@@ -63,6 +63,7 @@ class ModelSpec:
     key: str | None = field(default=None, repr=False)  # remote: its API key; never shown
     served: str | None = None  # the name that the engine knows the model by, when not `name`
     start_timeout_s: float = 600.0
+    health_timeout_s: float = 60.0  # how long its health check may fail before it is replaced
     stop_grace_s: float = 10.0
     trust_remote_code: bool = False
 
@@ -74,5 +75,7 @@ class ModelSpec:
 
 
 # The planner asks for a revision many times a lap: naming the fields once makes that ten times as fast.
-_ELSEWHERE = frozenset({"aliases", "scaling", "limits", "start_timeout_s", "stop_grace_s", "memory_bytes"})
+_ELSEWHERE = frozenset(
+    {"aliases", "scaling", "limits", "start_timeout_s", "health_timeout_s", "stop_grace_s", "memory_bytes"}
+)
 _RUNS_AS = tuple(field.name for field in dataclasses.fields(ModelSpec) if field.name not in _ELSEWHERE)

@@ -111,12 +111,12 @@ def test_the_floor_is_never_idle() -> None:
     ("given", "expected"),
     [
         (replica(), [Drain(A, "it was unloaded by hand")]),
-        (replica(in_flight=1), []),
-        (replica(in_flight=None), []),
+        (replica(in_flight=1), [Drain(A, "it was unloaded by hand")]),
+        (replica(in_flight=None), [Drain(A, "it was unloaded by hand")]),
         (replica(state=State.STARTING), [Stop(A, False, "it was unloaded by hand")]),
     ],
 )
-def test_an_unload_ends_what_nobody_uses_also_below_the_floor(given: Replica, expected: list[Action]) -> None:
+def test_an_unload_drains_also_what_is_busy_or_below_the_floor(given: Replica, expected: list[Action]) -> None:
     assert plan(fleet([model(min=1, wish=Wish.UNLOADED)], [given])) == expected
 
 

@@ -14,7 +14,7 @@ from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.endpoints import Found
 from modelgrid.gateway.options import LINGER_S, PARSED_BYTES, PIPELINED_BYTES, GatewayOptions
-from modelgrid.gateway.request import NOT_FORWARDED, READ, Line, Request, forwarded, split_target
+from modelgrid.gateway.request import NOT_FORWARDED, READ, Line, Request, forwarded, note, split_target
 
 
 class Job(Protocol):
@@ -304,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
             return
         lower = name.lower()
         if lower in READ:
-            self._read.setdefault(lower, value)
+            note(self._read, lower, value)
         if lower not in NOT_FORWARDED:
             self._lines.append((lower, b"%b: %b\r\n" % (name, value)))
 

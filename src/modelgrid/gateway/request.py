@@ -42,6 +42,11 @@ class Request(msgspec.Struct, frozen=True):
         return f"Request({self.id} {self.method} {self.path})"
 
 
+def note(headers: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    """Keep a header; one that comes again continues the first, as a list."""
+    headers[name] = headers[name] + b", " + value if name in headers else value
+
+
 def forwarded(lines: Iterable[Line], connection: bytes | None) -> bytes:
     """The lines that go on, less those that the Connection header names as meant for this hop."""
     if connection is None or connection.lower() in (b"keep-alive", b"close"):

@@ -12,7 +12,7 @@ import msgspec
 
 from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.options import UPSTREAM_IDLE, UPSTREAM_IDLE_S, GatewayOptions
-from modelgrid.gateway.request import HOP_BY_HOP, Line, forwarded
+from modelgrid.gateway.request import HOP_BY_HOP, Line, forwarded, note
 from modelgrid.gateway.routes import Origin
 
 _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
@@ -183,7 +183,7 @@ class Upstream(asyncio.Protocol):
             return
         lower = name.lower()
         if lower in _READ:
-            self._special[lower] = value
+            note(self._special, lower, value)
         if lower not in _NOT_RELAYED:
             self._lines.append((lower, b"%b: %b\r\n" % (name, value)))
 

@@ -75,6 +75,22 @@ def test_headers_go_on_but_for_those_of_this_hop_and_the_callers_key(play: Play)
     play(scene)
 
 
+def test_every_header_that_a_connection_header_names_ends_here_also_where_it_comes_twice(play: Play) -> None:
+    hop = "Connection: keep-alive\r\nConnection: X-One\r\nConnection: X-Two\r\nX-One: 1\r\nX-Two: 2\r\n"
+
+    async def script(asked: Asked) -> None:
+        await asked.sized(b"{}", headers=hop)
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(CHAT, BODY, hop)
+        assert engine.asked[0].headers.keys() == {"host", "x-request-id", "content-length"}
+        assert answered.headers.keys() == {"content-type", "x-request-id", "content-length"}
+
+    play(scene)
+
+
 def test_a_request_without_an_id_gets_one_and_its_answer_too(play: Play) -> None:
     async def scene(world: World) -> None:
         engine = await world.engine()

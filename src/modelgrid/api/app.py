@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Query
@@ -21,6 +22,7 @@ PREFIX = "/control/v1"
 LOG_LINES = 10_000  # at most, a replica and an answer
 EVENTS = 1_000  # at most, an answer
 
+_EVENTS_SHOWN = 20
 _NAMES_SHOWN = 8
 
 
@@ -72,10 +74,10 @@ def _models(control: Control, store: Store) -> APIRouter:
     routes = APIRouter(prefix="/models")
 
     @routes.get("/{name:path}/why")
-    async def why(name: str, limit: Annotated[int, Query(ge=1, le=EVENTS)] = 20) -> Why:
+    async def why(name: str, limit: Annotated[int, Query(ge=1, le=EVENTS)] = _EVENTS_SHOWN) -> Why:
         model = _resolve(control, name)
         events = await run_in_threadpool(store.events, model, limit)
-        return _explain(control.status(), model, events)
+        return replace(_explain(control.status(), model), events=tuple(events))
 
     @routes.get("/{name:path}/logs")
     async def logs(name: str, lines: Annotated[int, Query(ge=1, le=LOG_LINES)] = 100) -> list[LogLines]:
@@ -92,16 +94,13 @@ def _models(control: Control, store: Store) -> APIRouter:
     async def unload(name: str) -> Why:
         return await wish(name, Wish.UNLOADED, "unload", "asked by hand to be unloaded")
 
-    @routes.delete("/{name:path}/wish", status_code=202)
-    async def forget_wish(name: str) -> Why:
-        return await wish(name, None, "forget", "left to demand again")
-
-    async def wish(name: str, wanted: Wish | None, what: str, reason: str) -> Why:
+    async def wish(name: str, wanted: Wish, what: str, reason: str) -> Why:
         model = _resolve(control, name)
+        found = _explain(control.status(), model)  # first: what is refused must leave no wish behind
         await run_in_threadpool(store.set_wish, ModelName(model), wanted)
         await run_in_threadpool(store.record, [Event(time.time(), model, None, what, reason)])
         control.wake()
-        return await why(name, limit=20)
+        return replace(found, events=tuple(await run_in_threadpool(store.events, model, _EVENTS_SHOWN)))
 
     return routes
 
@@ -134,12 +133,14 @@ def _keys(control: Control, store: Store) -> APIRouter:
     return routes
 
 
-def _explain(status: Status, model: str, events: list[Event]) -> Why:
+def _explain(status: Status, model: str) -> Why:
     for described in status.models:
         if described.name == model:
             replicas = tuple(replica for replica in status.replicas if replica.model == model)
-            return Why(status.now, described, replicas, tuple(events))
-    raise Problem(503, f"cannot explain {model}: it is new and not planned yet (try again)", code="not_planned_yet")
+            return Why(status.now, described, replicas, events=())
+    raise Problem(
+        503, f"cannot find {model} in the plan: it was configured a moment ago (try again)", code="not_planned_yet"
+    )
 
 
 def _shown(record: KeyRecord) -> KeyStatus:

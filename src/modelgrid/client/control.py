@@ -38,9 +38,6 @@ class ControlClient:
             transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://modelgrid/control/v1", timeout=timeout_s
         )
 
-    def health(self) -> dict[str, str]:
-        return self._ask("GET", "/health", dict[str, str])
-
     def status(self) -> Status:
         return self._ask("GET", "/status", Status)
 
@@ -55,12 +52,8 @@ class ControlClient:
         return self._ask("POST", f"{_path(model)}/load", Why)
 
     def unload(self, model: str) -> Why:
-        """Wish that `model` is unloaded. Answers at once."""
+        """Wish that `model` is unloaded, which ends a wish that it is loaded. Answers at once."""
         return self._ask("POST", f"{_path(model)}/unload", Why)
-
-    def forget_wish(self, model: str) -> Why:
-        """Leave `model` to demand again."""
-        return self._ask("DELETE", f"{_path(model)}/wish", Why)
 
     def keys(self) -> list[KeyStatus]:
         return self._ask("GET", "/keys", list[KeyStatus])
@@ -98,7 +91,7 @@ class ControlClient:
         try:
             response = self._http.request(method, path, **request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise NotRunning(f"modelgrid is not running: nothing answers at {self.socket}") from error
+            raise self._unreachable(error) from error
         except httpx.TimeoutException as error:
             raise ControlError(
                 f"cannot ask the daemon at {self.socket}: no answer in {self._timeout_s:g} s (see its log)"
@@ -108,6 +101,22 @@ class ControlClient:
         if response.is_success:
             return response
         raise _problem(response)
+
+    def _unreachable(self, error: httpx.TransportError) -> NotRunning | ControlError:
+        """No socket and a dead one mean that nobody is there; one that can't be opened doesn't."""
+        cause = _os_error(error)
+        if cause is None or isinstance(cause, FileNotFoundError | ConnectionRefusedError):
+            return NotRunning(f"modelgrid is not running: nothing answers at {self.socket}")
+        return ControlError(
+            f"cannot open modelgrid's socket {self.socket}: {cause.strerror or cause} "
+            "(ask as the user who serves, or check $MODELGRID_HOME)"
+        )
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _path(model: str) -> str:

@@ -155,13 +155,23 @@ def test_a_load_is_a_wish_an_event_and_a_wake(api: Api) -> None:
     assert api.control.wakes == 1
 
 
-def test_an_unload_replaces_a_load_and_forgetting_ends_both(api: Api) -> None:
+def test_an_unload_ends_a_load(api: Api) -> None:
     api.ask("POST", "/models/mine/load")
     api.ask("POST", "/models/mine/unload")
     assert api.store.wishes() == {ModelName("mine"): Wish.UNLOADED}
-    assert api.ask("DELETE", "/models/mine/wish").status_code == 202
+    assert api.control.wakes == 2
+
+
+def test_a_wish_that_is_refused_is_not_kept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.control, "names", lambda: {"new": "new"})  # configured since the last lap
+    assert api.refusal("POST", "/models/new/load") == (
+        503,
+        "server_error",
+        "not_planned_yet",
+        "cannot find new in the plan: it was configured a moment ago (try again)",
+    )
     assert api.store.wishes() == {}
-    assert api.control.wakes == 3
+    assert api.store.events(None, 5) == []
 
 
 def test_loading_twice_is_harmless(api: Api) -> None:
@@ -169,9 +179,7 @@ def test_loading_twice_is_harmless(api: Api) -> None:
     assert api.store.wishes() == {ModelName("mine"): Wish.LOADED}
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "why"), ("GET", "logs"), ("POST", "load"), ("POST", "unload"), ("DELETE", "wish")]
-)
+@pytest.mark.parametrize(("method", "path"), [("GET", "why"), ("GET", "logs"), ("POST", "load"), ("POST", "unload")])
 def test_an_unknown_model_is_not_found_and_nothing_is_written(api: Api, method: str, path: str) -> None:
     assert api.refusal(method, f"/models/llama/{path}") == (
         404,

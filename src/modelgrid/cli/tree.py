@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from modelgrid import __version__
+from modelgrid.cli.failure import Failure
 
 # name: where the command is, and its line in the list of commands
 _COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -45,6 +46,16 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  as above
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in self.lazy.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from modelgrid.config.paths import ForeignFolder
+
+            if isinstance(error, ForeignFolder):
+                raise Failure(str(error)) from error
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from pathlib import Path
 import platformdirs
 
 _SOCKET_PATH_LIMIT = 100  # of 107 that Linux allows in a socket's address
+
+
+class ForeignFolder(Exception):
+    """A folder that may hold secrets is, or could be, another user's; the text says which, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,9 @@ class Paths:
         return self.run / "api.sock"
 
     def make(self) -> None:
-        """Create what is missing; what may hold secrets is closed to others."""
-        for folder in (self.state, self.run, self.logs, self.replicas):
+        """Create what is missing; what may hold secrets is closed to others. Raises OSError, ForeignFolder."""
+        _make_run(self.run)
+        for folder in (self.state, self.logs, self.replicas):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.state, self.run):
             folder.chmod(0o700)
@@ -84,7 +90,7 @@ class Paths:
 
 
 def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
-    """The paths of this user, or of ``$MODELGRID_HOME``."""
+    """The paths of this user, or of ``$MODELGRID_HOME``. Raises ForeignFolder."""
     if home := environ.get("MODELGRID_HOME"):
         root = Path(home).expanduser().resolve()
         return Paths(root, root / "state", root / "data", root / "cache", _short(root / "run"))
@@ -100,8 +106,45 @@ def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
 
 
 def _short(run: Path) -> Path:
-    """A socket's address has room for 107 bytes: a long path gets a short stand-in, the same each time."""
+    """A socket's address has room for 107 bytes: a long path gets a short stand-in, the same each time.
+
+    Not below $XDG_RUNTIME_DIR: a daemon of a login session and a `stop` outside of it would not find each other, and
+    the folder goes at logout, which a daemon outlives.
+    """
     if len(os.fsencode(run / "link.sock")) <= _SOCKET_PATH_LIMIT:
         return run
     digest = hashlib.sha256(os.fsencode(run)).hexdigest()[:16]
-    return Path("/tmp") / f"modelgrid-{os.getuid()}" / digest  # noqa: S108  mode 0700, owner checked by `make`
+    stand_in = _stand_ins() / digest
+    _check_own(stand_in.parent)
+    _check_own(stand_in)
+    return stand_in
+
+
+def _stand_ins() -> Path:
+    return Path("/tmp") / f"modelgrid-{os.getuid()}"  # noqa: S108  whose it is gets checked
+
+
+def _make_run(run: Path) -> None:
+    """Level by level: what `mkdir` makes on its way to a folder is open to others."""
+    if run.parent != _stand_ins():
+        run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return
+    for folder in (run.parent, run):
+        folder.mkdir(exist_ok=True, mode=0o700)
+        _check_own(folder)
+        folder.chmod(0o700)
+
+
+def _check_own(folder: Path) -> None:
+    """In a folder where anybody may make what they like, somebody may have been here first, and would get what is
+    written and answer what is asked. What isn't there yet harms nobody."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        return
+    raise ForeignFolder(
+        f"cannot use {folder}: it is not a folder that belongs to this user alone (remove it, or set a MODELGRID_HOME "
+        "with a shorter path, which needs none in /tmp)"
+    )

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from modelgrid.api.fake import FakeControl
+from modelgrid.config.paths import find_paths
 from modelgrid.spec import Event, LogLines, ModelName, ModelStatus, ReplicaStatus, Wish
 from modelgrid.store import SqliteStore
 
@@ -278,3 +279,19 @@ def test_the_configuration_in_force_is_the_daemons(run: Run, control: FakeContro
 def test_the_next_step_can_be_pasted(run: Run, control: FakeControl, tmp_path: Path, model: ModelStatus) -> None:
     control.show(replace(model, name="a b; rm", state="failed", why="x"))
     assert "modelgrid logs 'a b; rm'" in run("why", "a b; rm").stdout
+
+
+@pytest.mark.parametrize("words", [["status"], ["stop"], ["key", "list"], ["serve"]])
+def test_no_command_uses_a_folder_that_somebody_else_could_have_made(
+    run: Run, tmp_path: Path, words: list[str]
+) -> None:
+    deep = tmp_path / ("x" * 120)
+    stand_in = find_paths({"MODELGRID_HOME": str(deep)}).run
+    stand_in.parent.mkdir(exist_ok=True, mode=0o700)
+    stand_in.symlink_to(tmp_path)
+    try:
+        done = run(*words, MODELGRID_HOME=str(deep))
+    finally:
+        stand_in.unlink()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: cannot use {stand_in}: it is not a folder that belongs to this user alone")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from modelgrid.config import ConfigError, find_config
-from modelgrid.config.paths import Paths, find_paths
+from modelgrid.config.paths import ForeignFolder, Paths, find_paths
 
 
 @pytest.fixture
@@ -58,6 +59,38 @@ def test_sockets_have_short_addresses_in_deep_folders_too(tmp_path: Path) -> Non
     assert len(str(deep.link_socket)) < 108
     assert deep.run == find_paths({"MODELGRID_HOME": str(tmp_path / ("x" * 120))}).run
     assert deep.run != find_paths({"MODELGRID_HOME": str(tmp_path / ("y" * 120))}).run
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Paths]:
+    """Paths whose sockets need a short stand-in."""
+    paths = find_paths({"MODELGRID_HOME": str(tmp_path / ("x" * 120))})
+    assert not paths.run.is_relative_to(tmp_path)
+    yield paths
+    if paths.run.is_symlink():
+        paths.run.unlink()
+    elif paths.run.exists():
+        paths.run.rmdir()
+
+
+def test_a_stand_in_is_closed_to_others_at_each_level(deep: Paths) -> None:
+    deep.make()
+    assert [oct(folder.stat().st_mode & 0o777) for folder in (deep.run.parent, deep.run)] == ["0o700", "0o700"]
+
+
+@pytest.mark.parametrize("theirs", ["link", "open to all"])
+def test_a_stand_in_that_somebody_else_could_have_made_is_refused(deep: Paths, tmp_path: Path, theirs: str) -> None:
+    deep.run.parent.mkdir(exist_ok=True, mode=0o700)
+    if theirs == "link":
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        deep.run.symlink_to(tmp_path / "theirs")
+    else:
+        deep.run.mkdir()
+        deep.run.chmod(0o777)
+    with pytest.raises(ForeignFolder, match=r"set a MODELGRID_HOME with a shorter path"):
+        deep.make()
+    with pytest.raises(ForeignFolder):  # for those too who make nothing
+        find_paths({"MODELGRID_HOME": str(deep.config)})
 
 
 def test_what_may_hold_secrets_is_closed_to_others(tmp_path: Path) -> None:

@@ -59,9 +59,13 @@ class Engine:
     def __init__(self, port: int, server: asyncio.Server) -> None:
         self.port = port
         self.status = 200
+        self.statuses: dict[str, int] = {}  # by path, where it is another
         self.asked: list[str] = []
         self.keys: set[str] = set()
         self._server = server
+
+    def status_of(self, path: str) -> int:
+        return self.statuses.get(path, self.status)
 
     async def close(self) -> None:
         self._server.close()
@@ -79,7 +83,7 @@ async def open_engine() -> Engine:
                 await reader.readexactly(int(lines.get("content-length", "0")))
                 engine.asked.append(head.split(" ")[1])
                 engine.keys.add(lines.get("authorization", ""))
-                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % engine.status)
+                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % engine.status_of(engine.asked[-1]))
                 await writer.drain()
         writer.close()
 

@@ -59,6 +59,18 @@ def test_what_fails_its_first_request_is_not_routed_to(play: Play) -> None:
     play(scene)
 
 
+def test_an_engine_that_does_not_take_our_key_is_replaced_and_not_waited_for(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        engine = await stage.engine()
+        engine.statuses = {"/v1/chat/completions": 401}  # its health check is open to all
+        stage.configure(spec("a", engine, min=1))
+        await stage.begin()
+        await until(lambda: any("another key" in event.why for event in stage.store.events("a", 50)))
+        assert "a-1" in {event.replica for event in stage.store.events("a", 50) if event.what == "failed"}
+
+    play(scene)
+
+
 def test_a_drained_replica_stops_when_the_worker_has_let_go_of_it(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         _, worker = await serve(stage)

@@ -76,3 +76,24 @@ def test_each_model_is_asked_for_once_at_a_time(tmp_path: Path) -> None:
         assert answers == 1
 
     asyncio.run(scene())
+
+
+def test_a_look_up_that_breaks_is_told_and_not_repeated_at_once(tmp_path: Path) -> None:
+    async def scene() -> None:
+        answers = 0
+
+        def woken() -> None:
+            nonlocal answers
+            answers += 1
+
+        sizes = Sizes(tmp_path, woken, Clock())
+        spec = ModelSpec(ModelName("a"), "transformers", source="/" + "x" * 5000)
+        sizes.memory_bytes(spec)
+        await until(lambda: answers == 1)
+        answer = sizes.memory_bytes(spec)
+        assert isinstance(answer, Unknown)
+        assert not answer.is_coming
+        await sizes.close()
+        assert answers == 1
+
+    asyncio.run(scene())

@@ -110,6 +110,23 @@ def test_what_takes_a_new_start_stays_as_it_is_and_that_is_told() -> None:
     assert settings.note is None
 
 
+def test_an_edit_that_breaks_the_reading_is_a_bad_edit_like_any_other() -> None:
+    edits = iter([GOOD])
+
+    def load() -> Config:
+        return next(edits)  # StopIteration, the second time
+
+    settings = Settings(load)
+    assert not settings.refresh()
+    assert settings.config == GOOD
+    assert settings.error is not None
+
+
+def test_what_is_served_is_in_force_whatever_the_file_says_by_now() -> None:
+    served = GatewayConfig(host="0.0.0.0", workers=4)
+    assert Settings(File().load, gateway=served).config.gateway == served
+
+
 @pytest.fixture
 def launches(tmp_path: Path) -> Callable[[bytes], Launches]:
     return lambda secret: Launches(Machine(10), tmp_path, secret)

@@ -1,0 +1,49 @@
+"""What has to give way: to less memory, to a port that is taken, to a neighbour that holds too much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelgrid.planner import Facts, observe, plan
+from modelgrid.spec import Drain, Fleet, Model, ReplicaId, Start, State, Wish
+from unit.planner.fleets import NOW, fleet, model, replica, running
+
+NOW_ONLY = "models may take 5 B now"
+
+
+def test_where_models_may_take_less_the_longest_unused_goes() -> None:
+    replicas = [replica("a-1", unused_s=5), replica("b-1", unused_s=50)]
+    lowered = fleet([model("a"), model("b")], replicas, memory_bytes=5)
+    assert plan(lowered) == [Drain(ReplicaId("b-1"), NOW_ONLY)]
+
+
+def test_where_models_may_take_less_what_is_busy_or_kept_is_spared_as_long_as_that_is_enough() -> None:
+    replicas = [replica("a-1", unused_s=90, in_flight=1), replica("b-1", unused_s=50), replica("c-1", unused_s=99)]
+    lowered = fleet([model("a"), model("b"), model("c", wish=Wish.LOADED)], replicas, memory_bytes=8)
+    assert [action.replica for action in plan(lowered) if isinstance(action, Drain)] == [ReplicaId("b-1")]
+
+
+def test_where_models_may_take_much_less_also_what_is_kept_goes() -> None:
+    lowered = fleet([model("a", min=1, memory_bytes=4)], [replica("a-1")], memory_bytes=3)
+    assert Drain(ReplicaId("a-1"), "models may take 3 B now") in plan(lowered)
+
+
+def test_a_fixed_port_is_free_before_it_is_used_again() -> None:
+    def fixed(given: Model) -> Model:
+        return replace(given, spec=replace(given.spec, port=8001))
+
+    going = replica("a-1", State.STOPPING, stops=1, in_state_s=1)
+    asked = fleet([fixed(model("a", waiting=1))], [going])
+    assert not any(isinstance(action, Start) for action in plan(asked))
+    assert any(isinstance(action, Start) for action in plan(replace(asked, replicas=())))
+
+
+def test_one_that_holds_too_much_does_not_take_its_neighbours_along() -> None:
+    replicas = (replica("a-1", memory_bytes=4), replica("b-1", memory_bytes=3), replica("c-1", memory_bytes=3))
+    models = (model("a", 4), model("b", 2), model("c", 2))
+    resident = {ReplicaId("a-1"): 8, ReplicaId("b-1"): 3, ReplicaId("c-1"): 3}
+    facts = Facts(NOW, seen={one.replica: one for one in (running("a-1"), running("b-1"), running("c-1"))})
+    first = observe(Fleet(NOW, fleet().machine, models, replicas, resident=resident), facts)
+    assert [r.state for r in first.replicas] == [State.FAILED, State.READY, State.READY]
+    second = observe(Fleet(NOW, fleet().machine, models, first.replicas, resident=resident), facts)
+    assert [r.state for r in second.replicas] == [State.FAILED, State.READY, State.READY]

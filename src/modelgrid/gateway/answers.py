@@ -126,6 +126,15 @@ def no_access(was_sent: bool) -> Answer:
     return error(401, REQUEST, message, "invalid_api_key", headers=(("www-authenticate", "Bearer"),))
 
 
+def not_nearby(why: str) -> Answer:
+    """No key is asked for, and it may come from elsewhere: from a page in a browser, above all."""
+    message = (
+        f"cannot let this request in: without keys only programs of this machine may come, and {why}"
+        " (make a key and send it: modelgrid key create NAME; or call localhost or 127.0.0.1)"
+    )
+    return error(403, REQUEST, message, "not_nearby")
+
+
 def bad_request(why: str, param: str | None = None, code: str | None = None) -> Answer:
     """What was sent can't be used."""
     return error(400, REQUEST, why, code, param=param)

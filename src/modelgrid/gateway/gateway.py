@@ -15,6 +15,7 @@ from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import BodyError, read_model
 from modelgrid.gateway.connection import ClientConnection, Job
 from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
+from modelgrid.gateway.nearby import why_not_nearby
 from modelgrid.gateway.options import GatewayOptions
 from modelgrid.gateway.relay import Errand, Relay
 from modelgrid.gateway.reply import PassThrough, Reply
@@ -159,7 +160,10 @@ class Gateway:
         routes = self.board.routes
         if routes is None:
             return answers.no_table()  # nobody knows yet whether a key is asked for
-        if routes.access.is_known(request.read) or (routes.access.is_open and not self.options.needs_key):
+        if routes.access.is_open and not self.options.needs_key:
+            why = why_not_nearby(request.read, is_http10=request.is_http10)
+            return None if why is None else answers.not_nearby(why)
+        if routes.access.is_known(request.read):
             return None
         return answers.no_access(was_sent=credential(request.read) is not None)
 

@@ -12,12 +12,17 @@ HOP_BY_HOP: Final = frozenset(
     b" upgrade".split()
 )
 CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key"))
-NOT_FORWARDED: Final = HOP_BY_HOP | CREDENTIALS | {b"host", b"content-length", b"expect"}
+# An engine has no business with who the caller's browser is, nor with the page that it shows.
+NOT_FORWARDED: Final = (
+    HOP_BY_HOP | CREDENTIALS | {b"host", b"content-length", b"expect", b"cookie", b"origin", b"referer"}
+)
 READ: Final = CREDENTIALS | {
     b"connection",
     b"content-encoding",
     b"content-length",
     b"expect",
+    b"host",
+    b"origin",
     b"transfer-encoding",
     b"x-request-id",
 }

@@ -11,6 +11,7 @@ from unit.gateway.world import Asked, Play, World, route, until
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"m"}'
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 
 
 def code_of(body: bytes) -> str:
@@ -65,7 +66,7 @@ def test_a_chunked_body_is_taken_however_it_is_cut(play: Play, size: int) -> Non
         await world.controller.publish(route(engine.target("m-1")))
         caller = await world.call()
         body = b'{"model":"m","p":"' + b"x" * 300 * size + b'"}'
-        caller.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        caller.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         for at in range(0, len(body), size):
             part = body[at : at + size]
             caller.send(b"%x\r\n%b\r\n" % (len(part), part))
@@ -82,7 +83,7 @@ def test_a_request_that_comes_byte_by_byte_is_read(play: Play) -> None:
         engine = await world.engine()
         await world.controller.publish(route(engine.target("m-1")))
         caller = await world.call()
-        for letter in b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 13\r\nX-A: b\r\n\r\n" + BODY:
+        for letter in POST + b"Content-Length: 13\r\nX-A: b\r\n\r\n" + BODY:
             caller.send(bytes([letter]))
             await caller.writer.drain()
         assert (await caller.answer()).body == BODY
@@ -96,7 +97,7 @@ def test_who_asks_whether_to_send_the_body_is_told_to(play: Play) -> None:
         engine = await world.engine()
         await world.controller.publish(route(engine.target("m-1")))
         caller = await world.call()
-        caller.send(b"POST /v1/chat/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 13\r\n\r\n")
+        caller.send(POST + b"Expect: 100-continue\r\nContent-Length: 13\r\n\r\n")
         assert (await caller.head()).status == 100
         caller.send(BODY)
         assert (await caller.answer()).body == BODY
@@ -109,7 +110,7 @@ def test_who_asks_whether_to_send_too_much_is_told_not_to(play: Play) -> None:
     async def scene(world: World) -> None:
         await world.controller.publish(route())
         caller = await world.call()
-        caller.send(b"POST /v1/chat/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1300\r\n\r\n")
+        caller.send(POST + b"Expect: 100-continue\r\nContent-Length: 1300\r\n\r\n")
         answered = await caller.answer()
         assert (answered.status, answered.headers["connection"]) == (413, "close")
         assert await caller.is_closed()
@@ -121,7 +122,7 @@ def test_a_chunked_body_over_the_limit_is_refused_and_the_caller_can_read_why(pl
     async def scene(world: World) -> None:
         await world.controller.publish(route())
         caller = await world.call()
-        caller.send(b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        caller.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         for _ in range(300):
             caller.send(b"8000\r\n" + bytes(0x8000) + b"\r\n")
             await caller.writer.drain()  # it sends all before it reads
@@ -135,7 +136,7 @@ def test_a_chunked_body_over_the_limit_is_refused_and_the_caller_can_read_why(pl
 def test_bodies_together_have_a_limit_and_make_room_when_they_go(play: Play) -> None:
     async def scene(world: World) -> None:
         await world.controller.publish(route())
-        large = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 800\r\n\r\n" + bytes(700)
+        large = POST + b"Content-Length: 800\r\n\r\n" + bytes(700)
         first, second = await world.call(), await world.call()
         first.send(large)
         await first.writer.drain()
@@ -178,10 +179,10 @@ def test_a_head_over_the_limit_is_refused(play: Play, head: bytes) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
-        b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -3\r\n\r\nabc",
-        b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        POST + b"Content-Length: -3\r\n\r\nabc",
+        POST + b"Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
         b"GET /health HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
         b"GET /health HTTP/1.1\r\nA : b\r\n\r\n",
         b"hello\r\n\r\n",
@@ -274,7 +275,7 @@ def test_slow_senders_and_idle_callers_are_not_waited_for(play: Play) -> None:
         start = perf_counter()
         head, body, idle = await world.call(), await world.call(), await world.call()
         head.send(b"GET /health HTT")
-        body.send(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 13\r\n\r\n{")
+        body.send(POST + b"Content-Length: 13\r\n\r\n{")
         assert ((await head.answer()).status, (await body.answer()).status) == (408, 408)
         assert await idle.is_closed()
         assert perf_counter() - start < 5

@@ -52,7 +52,7 @@ def test_only_the_models_name_is_changed_for_an_engine_that_knows_another(play: 
     play(scene)
 
 
-def test_headers_go_on_but_for_those_of_this_hop_and_the_callers_key(play: Play) -> None:
+def test_headers_go_on_but_for_those_of_this_hop_and_what_tells_of_the_caller(play: Play) -> None:
     async def scene(world: World) -> None:
         engine = await world.engine()
         key = AccessKey(id="1", name="ann", sha256=hashlib.sha256(b"caller-secret").hexdigest())
@@ -61,7 +61,8 @@ def test_headers_go_on_but_for_those_of_this_hop_and_the_callers_key(play: Play)
             CHAT + "?api-version=1",
             BODY,
             "Authorization: Bearer caller-secret\r\nX-Api-Key: caller-secret\r\nX-Custom: yes\r\nTE: trailers\r\n"
-            "Connection: keep-alive, X-Hop\r\nX-Hop: no\r\nKeep-Alive: 5\r\nX-Request-Id: mine\r\n",
+            "Connection: keep-alive, X-Hop\r\nX-Hop: no\r\nKeep-Alive: 5\r\nX-Request-Id: mine\r\n"
+            "Cookie: a=b\r\nOrigin: http://localhost:3000\r\nReferer: http://localhost:3000/chat\r\n",
         )
         assert engine.asked[0].line == "POST /v1/chat/completions?api-version=1 HTTP/1.1"
         assert engine.asked[0].headers == {
@@ -152,7 +153,8 @@ def test_an_answer_that_ends_with_its_connection_is_whole(play: Play, version: s
         await world.controller.publish(route(engine.target("m-1")))
         caller = await world.call()
         caller.send(
-            b"POST %b HTTP/%b\r\nContent-Length: %d\r\n\r\n%b" % (CHAT.encode(), version.encode(), len(BODY), BODY)
+            b"POST %b HTTP/%b\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
+            % (CHAT.encode(), version.encode(), len(BODY), BODY)
         )
         answered = await caller.answer()
         assert (answered.body, answered.is_whole) == (b"some bytes", True)

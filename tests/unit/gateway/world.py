@@ -230,12 +230,12 @@ class Raw:
 
     def post(self, path: str, body: bytes, headers: str = "") -> None:
         """Send a request with a body."""
-        head = f"POST {path} HTTP/1.1\r\nHost: here\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
         self.send(head.encode() + body)
 
     def get(self, path: str, headers: str = "", method: str = "GET") -> None:
         """Send a request without one."""
-        self.send(f"{method} {path} HTTP/1.1\r\nHost: here\r\n{headers}\r\n".encode())
+        self.send(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n".encode())
 
     async def head(self) -> Answered:
         """Read an answer's head."""

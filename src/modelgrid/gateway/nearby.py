@@ -1,0 +1,37 @@
+"""Whether a request comes from a program of this machine, as far as its headers tell. Pure.
+
+A socket on loopback keeps other machines out, but not the pages of other sites in a browser on this one. Such a page
+can send a request here, and then its Origin is the site's; or it can have its site's name lead here after it was
+loaded (DNS rebinding), and then the Host is that name. A browser lets no page set either header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+_HOST: Final = rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d*)?"
+_is_near_host: Final = re.compile(_HOST, re.IGNORECASE).fullmatch
+_is_near_origin: Final = re.compile(rb"https?://" + _HOST, re.IGNORECASE).fullmatch
+
+
+def why_not_nearby(headers: Mapping[bytes, bytes], *, is_http10: bool) -> str | None:
+    """What speaks against it, as the end of a sentence on the request; None where nothing does."""
+    host = headers.get(b"host")
+    if host is None:
+        if not is_http10:
+            return "it has no Host"
+    elif not _is_near_host(host):
+        return f"its Host is {_shown(host)}"
+    origin = headers.get(b"origin")
+    if origin is not None and not _is_near_origin(origin):
+        return f"its Origin is {_shown(origin)}"
+    return None
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:_SHOWN].decode("latin-1"))
+
+
+_SHOWN: Final = 200  # bytes of a header that an error repeats

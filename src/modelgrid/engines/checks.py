@@ -1,12 +1,10 @@
-"""Checks of a specification that engines share: which fields belong, and what a source may be."""
+"""Checks of a specification that engines share: which fields and arguments belong, and that there is a source."""
 
 from __future__ import annotations
 
 from modelgrid.engines.engine import Problem
+from modelgrid.engines.words import has_option
 from modelgrid.spec import ModelSpec
-
-STAND_IN = "stand-in"
-PACKAGE = "package:"
 
 # The fields that belong to some engines only, and what each is for. The rest of a model belongs to every engine.
 _PURPOSE = {
@@ -43,6 +41,10 @@ def missing_source(model: ModelSpec, example: str) -> list[Problem]:
     return [Problem("source", f"is missing: name the weights by hub id or local path, for example {example}")]
 
 
-def literal(text: str) -> str:
-    """`text` as a launch holds it, when it may hold braces that are no placeholders."""
-    return text.replace("{", "{{")
+def reserved(model: ModelSpec, *options: tuple[str, str]) -> list[Problem]:
+    """A problem for each option among the arguments that modelgrid sets itself. Each comes with what to use instead."""
+    return [
+        Problem("args", f"{option} is set by modelgrid (use {instead})")
+        for option, instead in options
+        if has_option(model.args, option)
+    ]

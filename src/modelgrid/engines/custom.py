@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from modelgrid.engines.checks import literal, strangers
+from modelgrid.engines.checks import strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import PATHS, first_request
-from modelgrid.engines.words import taken, taken_env, unknown_placeholders
+from modelgrid.engines.pins import SERVICE
+from modelgrid.engines.words import PLACEHOLDERS, literal, placeholders, template
 from modelgrid.spec import Environment, FirstRequest, Launch, Machine, ModelSpec, ReplicaId
 from modelgrid.spec.operations import OPERATIONS
 
-# What `from modelgrid.services import Service` needs. With a requirements.txt only bounds, so that it has the say.
-SERVICE_PINNED = ("starlette==1.10.0", "uvicorn==0.54.0")
+# Of what `pins.SERVICE` has, where there is a requirements.txt: only bounds, so that it has the say.
 SERVICE_BOUNDS = ("starlette>=0.40", "uvicorn>=0.32")
 
 # For a script of which nobody said how much it takes: a registry may lack `needs`. A command has to say it.
 SCRIPT_MEMORY_BYTES = 1 << 30
 
+_KNOWN = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
 _TEXT = (None, "text", "chat", "completion", "embedding", "embeddings", "custom")
 
 
@@ -24,7 +25,6 @@ class Custom:
 
     name = "custom"
     runtime = "process"
-    needs_source = False
     summary = "a command or a Python script of your own"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
@@ -47,9 +47,10 @@ class Custom:
             if path is not None and not path.startswith("/"):
                 found.append(Problem(field, f"{path!r} is not a path: write it with a slash in front"))
         for field, texts in (("command", model.command), ("args", model.args)):
-            for name in unknown_placeholders(texts):
-                known = "{port}, {host}, {python} and {bin}"
-                found.append(Problem(field, f"{{{name}}} is not a placeholder: there are {known}"))
+            for name in placeholders(texts):
+                if name not in PLACEHOLDERS:
+                    known = f"there are {_KNOWN}; for the text itself write {{{{{name}}}"
+                    found.append(Problem(field, f"{{{name}}} is not a placeholder: {known}"))
         return found + (_problems_of_command(model) if model.command else [])
 
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
@@ -59,7 +60,7 @@ class Custom:
     def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
         served = model.served or model.name
         asked_for = model.key or key
-        program = ("{python}", literal(model.script)) if model.script else taken(model.command)
+        program = ("{python}", literal(model.script)) if model.script else map(template, model.command)
         env = {"PORT": "{port}", "HOST": "127.0.0.1"}
         if weights:
             env["MODELGRID_WEIGHTS"] = literal(weights)
@@ -67,8 +68,12 @@ class Custom:
             model=model.name,
             revision=model.revision,
             served=served,
-            argv=(*program, *taken(model.args)),
-            env={**env, **taken_env(model.env), "MODELGRID_ENGINE_KEY": asked_for},
+            argv=(*program, *map(template, model.args)),
+            env={
+                **env,
+                **{name: template(value) for name, value in model.env.items()},
+                "MODELGRID_ENGINE_KEY": asked_for,
+            },
             environment=_environment(model),
             cwd=model.cwd or (model.script.rpartition("/")[0] if model.script else None),
             port=model.port,
@@ -85,7 +90,7 @@ def _problems_of_command(model: ModelSpec) -> list[Problem]:
         example = "needs: {memory: 2GiB}"
         found.append(Problem("needs.memory", f"is missing: say how much memory the command takes ({example})"))
     places = (*model.command, *model.args, *model.env.values())
-    if model.port is None and not any("{port}" in text for text in places):
+    if model.port is None and "port" not in placeholders(places):
         hint = 'write "{port}" where the command takes its port, or env: {PORT: "{port}"}, or a fixed port:'
         found.append(Problem("command", f"doesn't say where it listens: {hint}"))
     return found
@@ -96,7 +101,7 @@ def _environment(model: ModelSpec) -> Environment | None:
     if model.requirements:
         bounds = SERVICE_BOUNDS if model.script else ()
         return Environment("custom", bounds, requirements_file=model.requirements, links_modelgrid=True)
-    return Environment("custom", SERVICE_PINNED, links_modelgrid=True) if model.script else None
+    return Environment("custom", SERVICE, links_modelgrid=True) if model.script else None
 
 
 def _first(operations: tuple[str, ...], served: str) -> FirstRequest | None:

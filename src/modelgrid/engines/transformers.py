@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from modelgrid.engines.checks import PACKAGE, STAND_IN, literal, missing_source, strangers
+from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
-from modelgrid.engines.words import has_option, taken, taken_env
+from modelgrid.engines.pins import TORCH
+from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS
+from modelgrid.spec.source import PACKAGE, STAND_IN
 
-TORCH = "torch==2.13.0"
 REQUIREMENTS = ("transformers[serving]==5.23.0", "accelerate==1.15.0")
 
 OVERHEAD_BYTES = 3 << 28  # 415 MiB were resident with a model of 3 MB; the rest is for requests
@@ -20,7 +21,6 @@ class Transformers:
 
     name = "transformers"
     runtime = "process"
-    needs_source = True
     summary = "text models by transformers: widest choice, quick to start, on CPUs too"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
@@ -31,10 +31,7 @@ class Transformers:
         found += strangers(model, "source", "args", "env", "requirements", "port", "trust_remote_code")
         if (model.source or "").startswith(PACKAGE):
             found.append(Problem("source", f"{model.source}: transformers takes a hub id, a local path or {STAND_IN}"))
-        for option, instead in (("--host", "gateway.host"), ("--port", "port")):
-            if has_option(model.args, option):
-                found.append(Problem("args", f"{option} is set by modelgrid (use {instead})"))
-        return found
+        return found + reserved(model, ("--host", "gateway.host"), ("--port", "port"))
 
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
         """Weights, a fifth of them for activations and the cache, and what runs without any."""
@@ -48,7 +45,7 @@ class Transformers:
             *("{bin}/transformers", "serve", literal(served), "--host", "127.0.0.1", "--port", "{port}"),
             *(("--device", "cpu") if machine.accelerator == "cpu" and not has_option(model.args, "--device") else ()),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
-            *taken(model.args),
+            *map(literal, model.args),
         )
         env = {"HF_HUB_DISABLE_TELEMETRY": "1"}
         if weights or made_here:
@@ -58,7 +55,7 @@ class Transformers:
             revision=model.revision,
             served=served,
             argv=argv,
-            env={**env, **taken_env(model.env)},
+            env={**env, **literal_env(model.env)},
             environment=_environment(model, machine),
             cwd=cwd,
             port=model.port,

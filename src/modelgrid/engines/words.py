@@ -7,25 +7,31 @@ from collections.abc import Mapping, Sequence
 
 PLACEHOLDERS = ("port", "host", "python", "bin")
 
-_BRACE = re.compile(r"\{(?!(?:" + "|".join(PLACEHOLDERS) + r")\})")
-_NAMED = re.compile(r"\{([A-Za-z_]+)\}")
+# What `modelgrid.runtimes.placeholders` looks for, in the same order: ``{{``, then a name.
+_NAMED = re.compile(r"\{\{|\{([A-Za-z_]+)\}")
+_BRACE = re.compile(r"\{\{|\{(?:" + "|".join(PLACEHOLDERS) + r")\}|\{")
 
 
-def taken(texts: Sequence[str]) -> tuple[str, ...]:
-    """A user's words: the placeholders are kept, and every other brace (JSON has many) means itself."""
-    return tuple(_BRACE.sub("{{", text) for text in texts)
+def literal(text: str) -> str:
+    """`text` itself: every brace means a brace."""
+    return text.replace("{", "{{")
 
 
-def taken_env(env: Mapping[str, str]) -> dict[str, str]:
-    """A user's environment variables, in the same way."""
-    return dict(zip(env, taken(tuple(env.values())), strict=True))
+def literal_env(env: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables, in the same way."""
+    return {name: literal(value) for name, value in env.items()}
+
+
+def template(text: str) -> str:
+    """`text` with its placeholders, and ``{{`` for a brace. Every other brace (JSON has many) means itself."""
+    return _BRACE.sub(lambda match: "{{" if match[0] == "{" else match[0], text)
+
+
+def placeholders(texts: Sequence[str]) -> list[str]:
+    """The names of what are placeholders in `texts`, or look like some: ``{port}``, ``{prot}``; not ``{{port}``."""
+    return [match[1] for text in texts for match in _NAMED.finditer(text) if match[1]]
 
 
 def has_option(args: Sequence[str], *options: str) -> bool:
     """Whether one of `options` is among a user's arguments, as ``--option`` or ``--option=…``."""
     return any(arg.split("=")[0] in options for arg in args)
-
-
-def unknown_placeholders(texts: Sequence[str]) -> list[str]:
-    """What looks like a placeholder and is none: ``{prot}``."""
-    return [name for text in texts for name in _NAMED.findall(text) if name not in PLACEHOLDERS]

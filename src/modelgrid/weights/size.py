@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelgrid.spec import Unknown
+from modelgrid.spec.source import PACKAGE, STAND_IN
 from modelgrid.weights.choose import File, choose_files, weights_bytes
 from modelgrid.weights.held import resolve
 from modelgrid.weights.hub import list_files
-from modelgrid.weights.source import PACKAGE, STAND_IN, WeightsError, hub_id
+from modelgrid.weights.source import WeightsError, hub_id
 
 STAND_IN_BYTES = 3 << 20
 PACKAGE_BYTES = 100 << 20  # an index takes no larger packages, unless it is asked to

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-STAND_IN = "stand-in"
-PACKAGE = "package:"
+from modelgrid.spec.source import STAND_IN
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
 

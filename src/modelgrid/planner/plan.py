@@ -162,8 +162,8 @@ def _grow(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]
             actions.append(refusal)
             continue
         missing = wanted(model, own) - len(own)
-        if model.spec.port is not None and any(replica.model == model.spec.name for replica in fleet.replicas):
-            continue  # until the port is free again
+        if model.spec.port is not None:  # one at a time has it, until it is gone
+            missing = min(missing, 0 if any(replica.model == model.spec.name for replica in fleet.replicas) else 1)
         if isinstance(model.memory_bytes, Unknown):
             continue  # what runs goes on; nobody knows whether another one fits
         if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:

@@ -266,3 +266,18 @@ def test_the_worst_eater_goes_where_not_all_fit() -> None:
 def test_nobody_goes_who_eats_what_was_planned() -> None:
     lap = observe(*eaters(("a-1", 4), ("b-2", 4), ("c-3", 4)))
     assert {replica.state for replica in lap.replicas} == {State.READY}
+
+
+def test_an_overeater_that_leaves_takes_nobody_along() -> None:
+    known, facts = eaters(("a-1", 7), ("b-2", 4), planned=3)
+    for state in (State.DRAINING, State.STOPPING, State.FAILED):
+        leaving = replace(known.replicas[0], state=state, memory_bytes=7, stops=1, in_flight=1)
+        lap = observe(replace(known, replicas=(leaving, *known.replicas[1:])), facts)
+        assert [replica.state for replica in lap.replicas] == [state, State.READY]
+
+
+def test_an_overeater_goes_rather_than_its_neighbour_while_a_third_one_leaves() -> None:
+    known, facts = eaters(("a-1", 4), ("b-2", 7), ("c-3", 4))
+    leaving = replace(known.replicas[0], state=State.DRAINING, in_flight=1)
+    lap = observe(replace(known, replicas=(leaving, *known.replicas[1:])), facts)
+    assert [replica.state for replica in lap.replicas] == [State.DRAINING, State.FAILED, State.READY]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from modelgrid.planner import plan
@@ -278,3 +280,38 @@ def test_a_draining_replica_serves_nobody_so_another_one_starts() -> None:
 def test_a_size_that_is_being_looked_up_is_waited_for() -> None:
     coming = model(memory_bytes=Unknown("it is being looked up", is_coming=True), waiting=1)
     assert plan(fleet([coming])) == []
+
+
+def test_less_memory_than_is_planned_ends_who_is_missed_least() -> None:
+    known = [model("a"), model("b", min=1), model("c"), model("d")]
+    given = [
+        replica("a-1", in_flight=1),
+        replica("b-2", unused_s=99),
+        replica("c-3", unused_s=9),
+        replica("d-4", State.STARTING, unused_s=5),
+    ]
+    less = "models may take 12 B now"
+    assert plan(fleet(known, given, memory_bytes=12)) == [Drain(ReplicaId("c-3"), less)]
+    less = "models may take 8 B now"
+    expected = [Drain(ReplicaId("c-3"), less), Stop(ReplicaId("d-4"), False, less)]
+    assert plan(fleet(known, given, memory_bytes=8)) == expected
+    less = "models may take 4 B now"
+    assert plan(fleet(known, given, memory_bytes=4)) == [
+        Drain(ReplicaId("c-3"), less),
+        Stop(ReplicaId("d-4"), False, less),
+        Drain(ReplicaId("a-1"), less),
+    ]
+
+
+def test_what_leaves_already_is_waited_for_where_there_is_less_memory() -> None:
+    given = [replica("a-1", State.DRAINING, in_flight=1), replica("b-2")]
+    assert plan(fleet([model("a"), model("b")], given, memory_bytes=4)) == []
+
+
+def test_a_fixed_port_is_free_before_it_is_used_again() -> None:
+    asked = model(waiting=9, max=3, target=1)
+    fixed = replace(asked, spec=replace(asked.spec, port=8000))
+    for given in (replica(memory_bytes=1), replica(state=State.STOPPING, memory_bytes=1, stops=1, in_state_s=1)):
+        own = replace(given, revision=fixed.spec.revision)
+        assert plan(fleet([fixed], [own])) == []
+    assert [action.replica for action in plan(fleet([fixed])) if isinstance(action, Start)] == ["a-7"]

@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from modelgrid.planner import Facts, apply, observe, plan
+from modelgrid.planner import Facts, apply, observe, plan, retry_at
 from modelgrid.planner.plan import DRAIN_LIMIT_S
 from modelgrid.spec import (
     Drain,
@@ -108,7 +108,8 @@ class World:
     waiting: dict[ModelName, list[float]] = field(default_factory=dict)
     running: dict[ReplicaId, list[float]] = field(default_factory=dict)
     last_used: dict[ModelName, float] = field(default_factory=dict)
-    arrivals: float = 0.15
+    arrivals: float = 0.15  # by tick and model
+    request_s: float = 6.0  # the longest
     answered: Counter[ModelName] = field(default_factory=Counter)
     refused: Counter[ModelName] = field(default_factory=Counter)
     broken: Counter[ModelName] = field(default_factory=Counter)
@@ -129,15 +130,14 @@ class World:
         self.wishes.clear()
         self.arrivals = 0.0
         self.blind_until = 0.0
-        for process in self.processes.values():
-            process.ignores_stop = False
 
     # the controller's loop, as thin as the real one
 
     def _lap(self) -> None:
         if self._happens(self.faults.store_lost):
             self._restart_controller()
-            self.replicas, self.failures, self.next = (), {}, 1
+            self.replicas, self.failures = (), {}
+            self.next = max(1, self.next - self.dice.choice([2, 5, 1000]))  # an older copy of it was put back
         starting = frozenset(self.calls)
         is_blind = self.now < self.blind_until
         facts = Facts(
@@ -151,6 +151,8 @@ class World:
             in_flight={} if self._happens(self.faults.workers_unheard) else self._in_flight(),
         )
         lap = observe(self._fleet(facts.blind), facts)
+        if is_blind and any(event.what == "failed" for event in lap.events):
+            self.violations.append(f"{self.now}: a failure where nobody could see: {lap.events}")
         self.replicas, self.failures = lap.replicas, lap.failures
         fleet = self._fleet(facts.blind)
         actions = plan(fleet)
@@ -170,8 +172,8 @@ class World:
                 case Stop(replica=id, force=force):
                     self._check_drained(next(replica for replica in fleet.replicas if replica.id == id))
                     self._stop(id, force)
-                case Drain():
-                    pass
+                case Drain(replica=id, why=why):
+                    self._check_idle(next(replica for replica in fleet.replicas if replica.id == id), why)
                 case Refuse(model=name):
                     self.refused[name] += len(self.waiting.get(name, []))
                     self.waiting[name] = []
@@ -210,6 +212,8 @@ class World:
 
     def _start(self, id: ReplicaId, name: ModelName, memory: int) -> None:
         self.started[id] += 1
+        if self.now < retry_at(self.failures.get(name, Failures())):
+            self.violations.append(f"{self.now}: {id} started within its back-off: {self.failures[name]}")
         if self.started[id] > 1 and (id in self.processes or id in self.calls):
             self.violations.append(f"{self.now}: second start of {id}")
         roll = self.dice.random()
@@ -308,7 +312,7 @@ class World:
                 while queue and len(running) < 8:
                     queue.pop(0)
                     self.last_used[name] = self.now
-                    running.append(self.now + self.dice.uniform(0.1, 6.0))
+                    running.append(self.now + self.dice.uniform(0.1, self.request_s))
         for id in list(self.running):
             draining = any(r.id == id and r.state is State.DRAINING for r in self.replicas)
             host = self.processes.get(id)
@@ -360,6 +364,12 @@ class World:
         is_early = self.now - replica.since < DRAIN_LIMIT_S
         if replica.state is State.DRAINING and is_early and self.running.get(replica.id):
             self.violations.append(f"{self.now}: {replica.id} stopped with {len(self.running[replica.id])} in flight")
+
+    def _check_idle(self, replica: Replica, why: str) -> None:
+        if why.startswith("no request") and (replica.in_flight is None or self.running.get(replica.id)):
+            self.violations.append(
+                f"{self.now}: {replica.id} drained as idle with {replica.in_flight} in flight: {why}"
+            )
 
     def _happens(self, chance: float) -> bool:
         return self.dice.random() < chance

@@ -20,6 +20,7 @@ import yaml
 from modelgrid.client import ControlClient, ControlError, NotRunning
 from modelgrid.config.paths import find_paths
 from modelgrid.daemon import roles
+from modelgrid.runtimes import census
 from modelgrid.spec import Event, ModelStatus, ReplicaStatus, Status
 
 T = TypeVar("T")
@@ -180,7 +181,7 @@ class Daemon:
 
     def engines(self) -> list[psutil.Process]:
         """Every process of every replica, by the mark that it inherits."""
-        return [process for process in self._marked() if roles.REPLICA in process.environ()]
+        return [process for process in self._marked() if census.REPLICA in process.environ()]
 
     def processes(self) -> list[psutil.Process]:
         """Everything that this installation has started and that still lives, but for `serve` itself."""
@@ -216,7 +217,7 @@ class Daemon:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 is_alive = process.status() != psutil.STATUS_ZOMBIE
-                if is_alive and process.environ().get(roles.INSTANCE) == mark:
+                if is_alive and process.environ().get(census.INSTANCE) == mark:
                     yield process
 
     def _paths(self) -> Any:

@@ -190,6 +190,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_paused = True
+        self._is_timed = False
         self._deadline.move(self._options.idle_timeout_s)
         if self._job is not None:
             self._job.pause()
@@ -221,6 +222,7 @@ class ClientConnection(asyncio.Protocol):
         """Expect a request."""
         self._parser = httptools.HttpRequestParser(self)
         self._is_receiving = False  # a request has begun and not ended
+        self._is_timed = False  # the deadline is that of what is being received
         self._idle_bytes = 0  # received since the request last came forward
         self._start_request()
 
@@ -293,6 +295,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._start_request()
         self._is_receiving = True
+        self._is_timed = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -309,6 +312,7 @@ class ClientConnection(asyncio.Protocol):
             self._lines.append((lower, b"%b: %b\r\n" % (name, value)))
 
     def on_headers_complete(self) -> None:
+        self._is_timed = False
         read = self._read
         path, query = split_target(self._target)
         request_id = read.get(b"x-request-id", b"").decode("latin-1")
@@ -334,6 +338,7 @@ class ClientConnection(asyncio.Protocol):
             self._owes_continue = True
 
     def on_body(self, data: bytes) -> None:
+        self._is_timed = False
         self._idle_bytes = 0
         self._owes_continue = False
         self._body_bytes += len(data)
@@ -399,11 +404,13 @@ class ClientConnection(asyncio.Protocol):
         if self._is_lingering or self._transport is None:
             return
         if self._request is not None:
+            self._is_timed = False  # what was received of the next one begins its time when its turn comes
             self._deadline.stop()
-        elif self._is_receiving:
-            self._deadline.move(self._options.header_timeout_s)
-        else:
+        elif not self._is_receiving:
             self._deadline.move(self._options.keep_alive_s)
+        elif not self._is_timed:  # else it stands: a byte now and then is not what it waits for
+            self._is_timed = True
+            self._deadline.move(self._options.header_timeout_s)
 
     def _put_last(self, answer: Answer) -> None:
         """Answer so after what is ready, and close: nothing more is read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from time import perf_counter
 
@@ -281,6 +282,47 @@ def test_slow_senders_and_idle_callers_are_not_waited_for(play: Play) -> None:
         assert perf_counter() - start < 5
 
     play(scene, header_timeout_s=0.1, keep_alive_s=0.2)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET /health HTTP/1.1\r\nX: ",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1;",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+    ],
+)
+def test_a_byte_now_and_then_gains_no_time(play: Play, start: bytes) -> None:
+    async def scene(world: World) -> None:
+        await world.controller.publish(route())
+        caller = await world.call()
+        caller.send(start)
+        began = perf_counter()
+        answer = asyncio.ensure_future(caller.answer())
+        while not answer.done():
+            caller.send(b"x")
+            await asyncio.wait([answer], timeout=0.01)
+        assert (await answer).status == 408
+        assert perf_counter() - began < 5
+
+    play(scene, header_timeout_s=0.2)
+
+
+def test_a_body_that_comes_part_by_part_is_waited_for(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine()
+        await world.controller.publish(route(engine.target("m-1")))
+        caller = await world.call()
+        body = b'{"model":"m"}' + b" " * 12
+        caller.send(POST + b"Content-Length: %d\r\n\r\n" % len(body))
+        answer = asyncio.ensure_future(caller.answer())
+        for letter in body:
+            caller.send(bytes([letter]))
+            await asyncio.wait([answer], timeout=0.05)
+        assert (await answer).body == body
+
+    play(scene, header_timeout_s=1.0)
 
 
 def test_connections_have_a_limit(play: Play) -> None:

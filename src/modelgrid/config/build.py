@@ -40,7 +40,7 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
     engine = section.engine or "custom"  # `check_models` has told of one that is missing
     script, base = _script(section, folder)
     requirements = section.requirements and str(_absolute(section.requirements, folder))
-    if script and not requirements and (beside := script.parent / "requirements.txt").is_file():
+    if script and not requirements and is_file(beside := script.parent / "requirements.txt"):
         requirements = str(beside)
     return ModelSpec(
         name=ModelName(name),
@@ -70,6 +70,21 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
     )
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file, as far as we may look."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def _script(section: ModelSection, folder: Path) -> tuple[Path | None, Path]:
     """The script, and the folder that it is relative to.
 
@@ -80,7 +95,7 @@ def _script(section: ModelSection, folder: Path) -> tuple[Path | None, Path]:
     if not written:
         return None, folder
     for base in (folder, folder.parent):
-        if (found := _absolute(written, base)).is_file():
+        if is_file(found := _absolute(written, base)):
             return found, base
     return _absolute(written, folder), folder
 
@@ -95,7 +110,7 @@ def _source(written: str, folder: Path) -> str:
     if written == "stand-in" or written.startswith("package:"):
         return written
     path = _absolute(written, folder)
-    is_path = written.startswith(("/", "./", "../", "~")) or written in (".", "..") or path.exists()
+    is_path = written.startswith(("/", "./", "../", "~")) or written in (".", "..") or _exists(path)
     return str(path) if is_path else written
 
 

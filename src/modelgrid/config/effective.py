@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from modelgrid.config.config import Config
-from modelgrid.config.variables import MASK, is_secret_name, masked
+from modelgrid.config.variables import masked
 from modelgrid.spec import ModelSpec
+from modelgrid.spec.secret import MASK, is_secret_name
 
 _OPTION = re.compile(r"--?[\w-]+")
 _SIZES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))

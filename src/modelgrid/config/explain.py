@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,9 +13,10 @@ from pydantic_core import ErrorDetails
 from modelgrid.config.document import At
 from modelgrid.config.fields import ModelSection
 from modelgrid.config.problem import did_you_mean
-from modelgrid.config.variables import is_secret_name
+from modelgrid.spec.secret import is_secret_name
 
 _LONGEST_SHOWN = 60
+_NAMES = re.compile(r"(?<!\S)(--?[\w-]+)|([\w-]+)(?=\s*[=:])")  # --option, NAME= and name: within a text
 # What other programs call a field of ours.
 _OTHER_NAMES = {
     "model": "source", "path": "source", "model_path": "source", "model_name": "served", "base_url": "url",
@@ -76,14 +78,18 @@ def _section_at(section: type[BaseModel], at: At) -> type[BaseModel]:
 
 def _shown(value: object, at: At) -> str:
     """The value as it was written; a secret never is."""
-    if at[:1] == ("env",) or is_secret_name(f"{at} {value}"):
-        return "the value"
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list):
         return "a list"
+    if at[:1] == ("env",) or any(is_secret_name(str(step)) for step in at) or _names_secret(str(value)):
+        return "the value"
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+
+
+def _names_secret(text: str) -> bool:
+    return any(is_secret_name(match[1] or match[2]) for match in _NAMES.finditer(text))
 
 
 def _as_list(value: object, at: At) -> str:

@@ -6,6 +6,7 @@ The JSON schema for editors and the reference page are made from it.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -20,6 +21,7 @@ START_TIMEOUT_S, HEALTH_TIMEOUT_S, STOP_GRACE_S = 600.0, 60.0, 10.0
 _MOST_BYTES = 2**50
 _MOST_SECONDS = 365 * 86400.0
 _LONGEST_NAME = 256
+_LONGEST_FILE_NAME, _LONGEST_PATH = 255, 4095  # as Linux has it, in bytes
 _VARIABLE = {"type": "string", "pattern": r"\$\{.+\}"}
 
 
@@ -43,10 +45,39 @@ def _scalar(value: object, what: str) -> str:
     raise ValueError(f"is not {what}")
 
 
-def _without_nul(text: str) -> str:
+def _text(text: str) -> str:
     if "\0" in text:
         raise ValueError("holds a NUL character, which no program can be given")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds half a character (a surrogate), which can't be written as UTF-8")
     return text
+
+
+def _file_path(text: str) -> str:
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{text!r} is below the home of nobody here: write the whole path") from None
+    written = text.encode()
+    if len(written) > _LONGEST_PATH or max(map(len, written.split(b"/"))) > _LONGEST_FILE_NAME:
+        raise ValueError(f"is too long for a path: at most {_LONGEST_FILE_NAME} bytes between two slashes")
+    return text
+
+
+def _key(text: str) -> str:
+    if not _is_one_word(text):
+        raise ValueError("can't be sent: a key is printable ASCII without spaces (is there a line break at its end?)")
+    return text
+
+
+def _url(text: str) -> str:
+    if not _is_one_word(text):
+        raise ValueError("is not a URL: it is printable ASCII without spaces (%20 stands for a space)")
+    return text
+
+
+def _is_one_word(text: str) -> bool:
+    return re.fullmatch(r"[!-~]+", text) is not None
 
 
 def name_problem(name: str) -> str | None:
@@ -75,10 +106,13 @@ def _variable_name(name: str) -> str:
 def _path(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError(f"{text!r} is not a path on a server: it starts with /")
-    return text
+    return _url(text)
 
 
-Text: TypeAlias = Annotated[str, AfterValidator(_without_nul)]
+Text: TypeAlias = Annotated[str, AfterValidator(_text)]
+FilePath: TypeAlias = Annotated[Text, AfterValidator(_file_path)]
+Key: TypeAlias = Annotated[Text, AfterValidator(_key)]
+Url: TypeAlias = Annotated[Text, AfterValidator(_url)]
 Name: TypeAlias = Annotated[str, AfterValidator(_model_name)]
 Variable: TypeAlias = Annotated[str, AfterValidator(_variable_name)]
 UrlPath: TypeAlias = Annotated[Text, AfterValidator(_path)]
@@ -146,8 +180,10 @@ class MachineSection(_Section):
 class StorageSection(_Section):
     """Where large things lie. Relative paths are relative to this file."""
 
-    environments: Text | None = Field(default=None, description="Folder of the engines' Python environments.")
-    models: Text | None = Field(default=None, description="Folder of the weights that `modelgrid model pull` fetches.")
+    environments: FilePath | None = Field(default=None, description="Folder of the engines' Python environments.")
+    models: FilePath | None = Field(
+        default=None, description="Folder of the weights that `modelgrid model pull` fetches."
+    )
 
 
 class NeedsSection(_Section):
@@ -194,7 +230,7 @@ class ModelSection(_Section):
     engine: Text | None = Field(
         default=None, description="What serves the model. Needed, but where `service_script` is given: then `custom`."
     )
-    source: Text | None = Field(
+    source: FilePath | None = Field(
         default=None,
         description="Where the weights come from: a hub id (`Qwen/Qwen2.5-7B-Instruct`) or a local path (starts with "
         "`/`, `./`, `../` or `~`, or exists relative to this file).",
@@ -212,16 +248,16 @@ class ModelSection(_Section):
         description="Engine custom: the program and its arguments. `{port}`, `{host}`, `{python}` and `{bin}` are "
         "filled in; `{{` stands for a brace. Runs in this file's folder.",
     )
-    service_script: Text | None = Field(
+    service_script: FilePath | None = Field(
         default=None,
         description="Engine custom: a Python program instead of a command, relative to this file or to the folder "
         "above it. Runs in an environment of its own, made from the `requirements.txt` beside it.",
     )
-    script: Text | None = Field(default=None, description="The same as `service_script`.")
-    requirements: Text | None = Field(
+    script: FilePath | None = Field(default=None, description="The same as `service_script`.")
+    requirements: FilePath | None = Field(
         default=None, description="A requirements file to make the engine's Python environment from."
     )
-    cwd: Text | None = Field(default=None, description="Engine custom: the folder to run in.")
+    cwd: FilePath | None = Field(default=None, description="Engine custom: the folder to run in.")
     port: Port | None = Field(default=None, description="Engine custom: a fixed port. When absent, one that is free.")
     health: UrlPath | None = Field(default=None, description="Path that answers 200 once the engine is up.")
     endpoint: UrlPath | None = Field(
@@ -229,10 +265,10 @@ class ModelSection(_Section):
         description="Engine custom: the path that it serves, where it serves one only (`/v1/chat/completions`).",
     )
     type: Text | None = Field(default=None, description="What kind of model it is: text, image, audio, … For people.")
-    url: Text | None = Field(
+    url: Url | None = Field(
         default=None, description="Engine remote: base URL of an OpenAI-compatible server (`http://127.0.0.1:8080/v1`)."
     )
-    key: Text | None = Field(
+    key: Key | None = Field(
         default=None,
         description="Engine remote: the key that the server asks for. Write `${NAME}`, not the key itself.",
     )

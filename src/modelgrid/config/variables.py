@@ -6,13 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from modelgrid.config.document import At, Document, Value
-
-MASK = "********"
+from modelgrid.spec.secret import MASK, is_secret_name
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^}]*)(?P<end>\}?)")
 _BODY = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
-_SECRET_NAME = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
-_SHORTEST_SECRET = 4  # masking what is shorter would blot out ordinary text
+_SHORTEST_SECRET = 6  # masking what is shorter ("none", "EMPTY") would blot out ordinary text
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:
@@ -22,13 +20,8 @@ def masked(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a variable or field of this name holds a secret, as names go."""
-    return _SECRET_NAME.search(name) is not None
-
-
 def fill_in(document: Document, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Replace every ``${NAME}`` in `document`; answers the secrets among the values that came in.
+    """Replace every ``${NAME}`` in `document`; answers the secrets in it, by the names of variables and of fields.
 
     What came from an override stands as it is.
     """
@@ -36,7 +29,19 @@ def fill_in(document: Document, environ: Mapping[str, str]) -> tuple[str, ...]:
     document.values = {
         key: _filled(value, (key,), document, environ, secrets) for key, value in document.values.items()
     }
-    return tuple(sorted(secrets))
+    secrets |= _named_secrets(document.values)
+    return tuple(sorted(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET))
+
+
+def _named_secrets(values: Mapping[str, Value]) -> set[str]:
+    """What is written at ``key:``, or in ``env:`` at a variable that holds a secret."""
+    found: set[str] = set()
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _named_secrets(value)
+        elif isinstance(value, str) and is_secret_name(name):
+            found.add(value)
+    return found
 
 
 def _filled(value: Value, at: At, document: Document, environ: Mapping[str, str], secrets: set[str]) -> Value:
@@ -62,11 +67,13 @@ def _filled_text(text: str, at: At, document: Document, environ: Mapping[str, st
             wrong.append(f"{match[0]!r} is not a variable: {step}")
             return ""
         name, default = body["name"], body["default"]
-        found = (environ.get(name) or default) if default is not None else environ.get(name)
+        found = environ.get(name)
+        if default is not None and not found:
+            return default
         if found is None:
             wrong.append(f"the environment variable {name} is not set: set it, or write ${{{name}:-a default}}")
             return ""
-        if is_secret_name(name) and len(found) >= _SHORTEST_SECRET:
+        if is_secret_name(name):
             secrets.add(found)
         return found
 

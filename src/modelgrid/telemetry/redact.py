@@ -6,13 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-MASK = "********"
+from modelgrid.spec.secret import MASK, is_secret_name
+
 _LONGEST = 8192  # characters of one value
 
-# Fields whose values are secrets whatever they look like. "tokens" counts things, "key_id" names one: they may stay.
-_SECRET_FIELD = re.compile(
-    r"(?:.*[_-])?(?:api[_-]?key|key|token|secret|password|passwd|credentials?|authorization|cookie)", re.IGNORECASE
-)
 _SHAPES = (
     re.compile(r"\b(?:mg|sk|hf|rpa|ghp)[-_][A-Za-z0-9_-]{8,}"),  # ours, OpenAI's, Hugging Face's, RunPod's, GitHub's
     re.compile(r"(?<=\bBearer )[^\s\"',]+", re.IGNORECASE),
@@ -40,7 +37,7 @@ def redact_fields(_logger: object, _method: str, event: Any) -> Any:
 
 
 def _value(name: str, value: object) -> object:
-    if value is not None and _SECRET_FIELD.fullmatch(name):
+    if value is not None and is_secret_name(name):
         return MASK
     if isinstance(value, Mapping):
         return {key: _value(str(key), item) for key, item in value.items()}

@@ -77,6 +77,25 @@ def test_every_problem_is_told_at_once_with_its_place(problems: Lines) -> None:
         ("models: {m: {engine: vllm, source: a/b, env: {1A: b}}}", "'1A' can't name an environment variable"),
         ("models: {m: {engine: vllm, source: a/b, env: {MODELGRID_PORT: 1}}}", "is modelgrid's own to set"),
         ('models: {m: {engine: vllm, source: a/b, args: ["\\0"]}}', "holds a NUL character"),
+        ('models: {m: {engine: vllm, source: "a/\\ud800"}}', "models.m.source: holds half a character"),
+        ("models: {m: {engine: vllm, source: ~nouser/x}}", "models.m.source: '~nouser/x' is below the home of nobody"),
+        ("models: {m: {service_script: ~nouser/x}}", "models.m.service_script: '~nouser/x' is below the home of"),
+        ("models: {m: {engine: vllm, source: " + "x" * 300 + "}}", "models.m.source: is too long for a path"),
+        ("models: {m: {service_script: " + "x" * 300 + "}}", "models.m.service_script: is too long for a path"),
+        ("models: {m: {service_script: " + "x/" * 2500 + "}}", "models.m.service_script: is too long for a path"),
+        ("models: {m: {engine: vllm, source: a/b, requirements: ~nouser/x}}", "models.m.requirements: '~nouser/x' is"),
+        ("models: {m: {engine: custom, cwd: ~nouser/x}}", "models.m.cwd: '~nouser/x' is below the home of nobody"),
+        ("storage: {models: ~nouser/x, environments: " + "é" * 128 + "}", "storage.models: '~nouser/x' is below"),
+        ("storage: {models: ~nouser/x, environments: " + "é" * 128 + "}", "storage.environments: is too long"),
+        ("models: {m: {engine: remote, url: http://x/v1, key: 'a b'}}", "models.m.key: can't be sent: a key is print"),
+        ('models: {m: {engine: remote, url: http://x/v1, key: "abc\\n"}}', "is there a line break at its end?"),
+        ("models: {m: {engine: remote, url: http://x/v1, key: é}}", "models.m.key: can't be sent: a key is printable"),
+        (
+            'models: {m: {engine: remote, url: "http://x/\\r\\nv1"}}',
+            "models.m.url: is not a URL: it is printable ASCII",
+        ),
+        ("models: {m: {engine: remote, url: 'http://x /v1'}}", "models.m.url: is not a URL: it is printable ASCII"),
+        ("models: {m: {engine: vllm, source: a/b, health: '/a b'}}", "models.m.health: is not a URL: it is printable"),
         ('models: {" m": {engine: vllm, source: a/b}}', "' m' can't name a model"),
         ('models: {"m\\n": {engine: vllm, source: a/b}}', "can't name a model"),
         ('models: {"": {engine: vllm, source: a/b}}', "a model's name has 1 to 256 characters, not 0"),
@@ -140,6 +159,11 @@ def test_problems_of_the_embedded_default_say_so() -> None:
         load_text("- a", path=None, environ={})
 
 
+def test_a_word_about_tokens_is_shown_in_a_problem(problems: Lines) -> None:
+    (line,) = problems("models: {m: {engine: vllm, source: a/b, args: --max-tokens 5 --tokenizer t}}")
+    assert line.endswith("'--max-tokens 5 --tokenizer t' is not a list: write [--max-tokens, 5, --tokenizer, t]")
+
+
 def test_a_secret_is_never_in_a_problem(problems: Lines) -> None:
     text = """\
         gateway: {port: "${CANARY_TOKEN}", host: [a]}
@@ -147,6 +171,8 @@ def test_a_secret_is_never_in_a_problem(problems: Lines) -> None:
           m: {engine: remote, url: http://x/v1, key: [canary-literal], env: {A: {x: canary-env}}}
           n: {engine: "${CANARY_TOKEN}", source: a/b}
           o: {engine: vllm, source: a/b, env: HUGGING=canary-text, args: --api-key canary-argument}
+          p: {engine: remote, url: http://x/v1, key: canary-spaced word, served: {x: canary-spaced word}}
+          q: {engine: canary-literal-2, key: canary-literal-2}
     """
     said = "\n".join(problems(text, {"CANARY_TOKEN": "canary-value"}))
     assert "gateway.port: '********' is not a whole number" in said

@@ -76,3 +76,23 @@ def test_no_secret_is_shown_or_in_a_repr(load: Load) -> None:
     assert "ALSO: shown" in shown
     for canary in ("canary-2", "canary-5"):
         assert canary not in repr(config)
+        assert canary not in config.masked(f"an engine wrote {canary}")
+
+
+def test_what_only_sounds_like_a_secret_is_shown(load: Load) -> None:
+    text = """
+        models:
+          m:
+            engine: vllm
+            source: "${A_TOKEN:-org}/name"
+            args: [--max-tokens, "5", --tokenizer, other, --tokenizer-mode=auto]
+            env: {MAX_TOKENS: "7", KEYBOARD: qwerty, HF_TOKEN: none}
+    """
+    config = load(text)
+    shown = show(config)
+    assert "source: org/name" in shown
+    assert "args: [--max-tokens, '5', --tokenizer, other, --tokenizer-mode=auto]" in shown
+    assert "MAX_TOKENS: '7'" in shown
+    assert "KEYBOARD: qwerty" in shown
+    assert "HF_TOKEN: '********'" in shown
+    assert config.secrets == ()

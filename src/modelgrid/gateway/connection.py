@@ -74,7 +74,6 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._ready: deque[Ready] = deque()
         self._held = bytearray()
-        self._is_stopped = False  # more is left in the kernel
         self._request: Request | None = None  # whose turn it is
         self._job: Job | None = None
         self._is_serving = False
@@ -180,13 +179,15 @@ class ClientConnection(asyncio.Protocol):
         if self._is_deaf:
             return
         if self._request is not None or self._is_paused:
-            self._hold_back(data)
-            return
-        if self._held or len(data) > self._parsed_bytes():
             self._held += data
         else:
-            self._feed(data)
-        self._go_on()
+            if self._held or len(data) > self._parsed_bytes():
+                self._held += data
+            else:
+                self._feed(data)
+            self._go_on()
+        if len(self._held) > PIPELINED_BYTES and not self._is_deaf:
+            self.abort()  # to leave it in the kernel would hide that its caller leaves, which shows behind it only
 
     def pause_writing(self) -> None:
         self._is_paused = True
@@ -254,20 +255,11 @@ class ClientConnection(asyncio.Protocol):
             if self._is_receiving and self._idle_bytes > self._options.header_bytes:
                 self._put_last(answers.head_too_large(self._options.header_bytes))
 
-    def _hold_back(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) > PIPELINED_BYTES and self._transport is not None:
-            self._is_stopped = True
-            self._transport.pause_reading()
-
     def _take_held(self) -> None:
         count = self._parsed_bytes()
         with memoryview(self._held) as held:
             data = bytes(held[:count])
         del self._held[:count]
-        if self._is_stopped and not self._held and self._transport is not None:
-            self._is_stopped = False
-            self._transport.resume_reading()
         self._feed(data)
 
     def _parsed_bytes(self) -> int:

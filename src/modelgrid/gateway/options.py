@@ -9,7 +9,7 @@ from typing import Final
 ATTEMPTS: Final = 8  # how often one request is sent, or tried to be, before its caller is told what happened
 SUSPECT_S: Final = 1.0  # how long a replica that failed is left alone, unless a newer table still has it
 PARSED_BYTES: Final = 4 << 10  # parsed at once where requests may begin, so few are parsed ahead of their turn
-PIPELINED_BYTES: Final = 64 << 10  # received ahead of their turn; more is left in the kernel
+PIPELINED_BYTES: Final = 64 << 10  # received ahead of their turn; who sends more is dropped
 LINGER_S: Final = 2.0  # for a caller to read why it was refused while it still sends
 UPSTREAM_IDLE: Final = 256  # kept connections to one engine
 UPSTREAM_IDLE_S: Final = 60.0  # how long they are kept

@@ -8,6 +8,7 @@ from time import perf_counter
 
 import pytest
 
+from modelgrid.gateway.options import PIPELINED_BYTES
 from unit.gateway.world import Asked, Play, World, route, until
 
 CHAT = "/v1/chat/completions"
@@ -47,15 +48,43 @@ def test_requests_that_come_while_one_is_answered_wait_their_turn(play: Play) ->
         caller = await world.call()
         caller.post(CHAT, BODY)
         first = (await until(lambda: engine.asked))[0]
-        for number in range(2000):  # more than is held: the rest waits in the kernel
+        for number in range(400):
             caller.post(CHAT, b'{"model":"m","n":%d}' % number)
         await caller.writer.drain()
         assert len(engine.asked) == 1
         await first.sized(b'"first"')
         first.drop()
         assert (await caller.answer()).body == b'"first"'
-        for number in range(2000):
+        for number in range(400):
             assert (await caller.answer()).body == b'{"model":"m","n":%d}' % number
+
+    play(scene)
+
+
+def test_a_caller_who_sends_too_much_ahead_is_dropped_and_its_engine_sees_it_leave(play: Play) -> None:
+    async def scene(world: World) -> None:
+        left: list[bool] = []
+
+        async def slow(asked: Asked) -> None:
+            await asked.gone()
+            left.append(True)
+
+        engine = await world.engine(slow)
+        await world.controller.publish(route(engine.target("m-1")))
+        caller = await world.call()
+        caller.post(CHAT, BODY)
+        await until(lambda: engine.asked)
+        caller.send(PIPELINED_BYTES * b"x")
+        caller.leave()
+        await until(lambda: left)
+
+        greedy = await world.call()
+        greedy.post(CHAT, BODY)
+        await until(lambda: len(engine.asked) == 2)
+        greedy.send(PIPELINED_BYTES * b"x" + b"x")
+        assert await greedy.is_closed()
+        await until(lambda: len(left) == 2)
+        await until(lambda: world.controller.load == {})
 
     play(scene)
 

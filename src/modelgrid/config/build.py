@@ -8,6 +8,7 @@ from pathlib import Path
 from modelgrid.config.config import GatewayConfig, MachineConfig, StorageConfig
 from modelgrid.config.fields import START_TIMEOUT_S, GatewaySection, MachineSection, ModelSection, StorageSection
 from modelgrid.spec import Limits, ModelName, ModelSpec, Scaling
+from modelgrid.spec.source import PACKAGE, STAND_IN
 
 
 def gateway_config(section: GatewaySection) -> GatewayConfig:
@@ -78,6 +79,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder, as far as we may look."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
@@ -107,7 +116,7 @@ def _cwd(section: ModelSection, engine: str, base: Path) -> str | None:
 
 
 def _source(written: str, folder: Path) -> str:
-    if written == "stand-in" or written.startswith("package:"):
+    if written == STAND_IN or written.startswith(PACKAGE):
         return written
     path = _absolute(written, folder)
     is_path = written.startswith(("/", "./", "../", "~")) or written in (".", "..") or _exists(path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from modelgrid.config.build import is_file, is_folder
 from modelgrid.config.document import At, Document, Value
 from modelgrid.config.problem import did_you_mean
 from modelgrid.engines.engine import Engine
@@ -26,14 +28,30 @@ def check_models(document: Document, models: Mapping[str, Value], engines: Mappi
     _check_aliases(document, models)
 
 
-def check_spec(document: Document, spec: ModelSpec, engines: Mapping[str, Engine]) -> None:
+def check_spec(document: Document, spec: ModelSpec, engines: Mapping[str, Engine], gateway_port: int) -> None:
     """Note what the model's engine finds wrong with it, and what no engine could do."""
+    if spec.port == gateway_port:
+        step = "choose another, or remove it, and one that is free is found"
+        document.add(("models", spec.name, "port"), f"{spec.port} is where callers are served (gateway.port): {step}")
     if spec.port is not None and spec.scaling.max > 1:
         step = f"remove it, and each replica gets one of its own; or set scaling.max to 1 (it is {spec.scaling.max})"
         document.add(("models", spec.name, "port"), f"{spec.port} can be held by one replica only: {step}")
     engine = engines.get(spec.engine)
     for problem in engine.problems(spec) if engine else ():
         document.add(("models", spec.name, *problem.field.split(".")), problem.message)
+
+
+def check_files(document: Document, spec: ModelSpec, section: Mapping[str, Value]) -> None:
+    """Note which files and folders that the model's `section` names are not there."""
+    for field, path, kind in (
+        ("service_script", spec.script, "file"),
+        ("script", spec.script, "file"),
+        ("requirements", spec.requirements, "file"),
+        ("cwd", spec.cwd, "folder"),
+    ):
+        is_there = is_file if kind == "file" else is_folder
+        if path is not None and section.get(field) is not None and not is_there(Path(path)):
+            document.add(("models", spec.name, field), f"there is no {kind} {path}: make it, or correct the path")
 
 
 def _check_engine(document: Document, name: str, section: dict[str, Value], engines: Mapping[str, Engine]) -> None:

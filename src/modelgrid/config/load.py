@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from modelgrid.config.build import gateway_config, machine_config, model_spec, storage_config
-from modelgrid.config.check import check_models, check_spec
+from modelgrid.config.check import check_files, check_models, check_spec
 from modelgrid.config.config import Config
 from modelgrid.config.default import default_text
 from modelgrid.config.document import Document, Value, read_document
@@ -36,27 +36,45 @@ _NO_OVERRIDES: Mapping[str, str] = {}
 
 
 def load_config(
-    path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, str] = _NO_OVERRIDES, hub: bool = True
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, str] = _NO_OVERRIDES,
+    hub: bool = True,
+    memory_bytes: int | None = None,
 ) -> Config:
-    """The configuration of the file at `path`; without one, of the embedded default (see `default_text`).
+    """The configuration of the file at `path`, and of the files that it names, which have to be there.
 
-    `overrides` is what the command line says: ``{"gateway.port": "9001"}``. Raises ConfigError.
+    Without a `path` it is the embedded default (see `default_text`) for the memory that is configured, else for
+    `memory_bytes`. `overrides` is what the command line says: ``{"gateway.port": "9001"}``. Raises ConfigError.
     """
-    text = default_text(hub) if path is None else _read(path)
-    return load_text(text, path=path, environ=environ, overrides=overrides)
+    if path is not None:
+        return load_text(_read(path), path=path, environ=environ, overrides=overrides, checks_files=True)
+    config = load_text(default_text(hub, memory_bytes), path=None, environ=environ, overrides=overrides)
+    if (configured := config.machine.memory_bytes) is not None:
+        config = load_text(default_text(hub, configured), path=None, environ=environ, overrides=overrides)
+    return config
 
 
 def load_text(
-    text: str, *, path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, str] = _NO_OVERRIDES
+    text: str,
+    *,
+    path: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, str] = _NO_OVERRIDES,
+    checks_files: bool = False,
 ) -> Config:
-    """The configuration of `text`, which stands in the file `path`. Raises ConfigError."""
+    """The configuration of `text`, which stands in the file `path`. Raises ConfigError.
+
+    With `checks_files` a file that is named and not there is a problem as well.
+    """
     document = read_document(text)
     if document.problems and not document.values:
         raise ConfigError(document.problems, path)
     apply_environment(document, environ)
     apply_options(document, overrides)
     secrets = fill_in(document, environ)
-    config = _config(document, (path.parent if path else Path()).absolute())
+    config = _config(document, (path.parent if path else Path()).absolute(), checks_files=checks_files)
     if document.problems:
         raise ConfigError(_in_order(document.problems, secrets), path)
     return replace(config, path=path, digest=_digest(text, environ, overrides), secrets=secrets)
@@ -78,24 +96,24 @@ def _read(path: Path) -> str:
         raise ConfigError([problem], path) from error
 
 
-def _config(document: Document, folder: Path) -> Config:
+def _config(document: Document, folder: Path, *, checks_files: bool) -> Config:
     """What can be made of `document`; its problems are noted in it."""
     values = document.values
     for name in values:
         if name not in ConfigFile.model_fields:
             document.add((name,), unknown_field(name, ConfigFile), of_key=True)
-    gateway = _section(document, "gateway", GatewaySection)
+    gateway = _section(document, "gateway", GatewaySection) or GatewaySection()
     machine = _section(document, "machine", MachineSection)
     storage = _section(document, "storage", StorageSection)
     return Config(
-        gateway=gateway_config(gateway or GatewaySection()),
+        gateway=gateway_config(gateway),
         machine=machine_config(machine or MachineSection()),
         storage=storage_config(storage or StorageSection(), folder),
-        models=tuple(_models(document, folder)),
+        models=tuple(_models(document, folder, gateway.port, checks_files=checks_files)),
     )
 
 
-def _models(document: Document, folder: Path) -> list[ModelSpec]:
+def _models(document: Document, folder: Path, gateway_port: int, *, checks_files: bool) -> list[ModelSpec]:
     models = document.values.get("models") or {}
     if not isinstance(models, dict):
         document.add(("models",), "is a mapping of names: write `NAME: {engine: …, source: …}` below it")
@@ -109,7 +127,9 @@ def _models(document: Document, folder: Path) -> list[ModelSpec]:
         if section and not wrong:
             spec = model_spec(name, section, folder)
             if spec.script or (isinstance(value, dict) and value.get("engine")):
-                check_spec(document, spec, ENGINES)
+                check_spec(document, spec, ENGINES, gateway_port)
+            if checks_files and isinstance(value, dict):
+                check_files(document, spec, value)
             specs.append(spec)
     return specs
 

@@ -138,6 +138,32 @@ def test_the_embedded_default_loads_and_keeps_a_text_and_an_embedding_model(hub:
     assert [(spec.engine, spec.scaling.min) for spec in config.models] == [("transformers", 1), ("embeddings", 1)]
 
 
+@pytest.mark.parametrize("hub", [True, False])
+def test_the_embedded_default_fits_into_the_memory_that_there_is(hub: bool) -> None:
+    def kept(config: Config) -> list[int]:
+        return [spec.scaling.min for spec in config.models]
+
+    full = load_config(None, environ={}, hub=hub)
+    both_bytes = sum(spec.memory_bytes or 0 for spec in full.models)
+    assert kept(load_config(None, environ={}, hub=hub, memory_bytes=both_bytes)) == [1, 1]
+    assert kept(load_config(None, environ={}, hub=hub, memory_bytes=both_bytes - 1)) == [0, 0]
+    said = {"machine.memory": str(both_bytes - 1)}
+    assert kept(load_config(None, environ={}, overrides=said, hub=hub, memory_bytes=1 << 40)) == [0, 0]
+    said = {"machine.memory": str(both_bytes)}
+    assert kept(load_config(None, environ={}, overrides=said, hub=hub, memory_bytes=1)) == [1, 1]
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_what_the_readme_asks_for_is_there_without_any_configuration(hub: bool) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text().split("## Your own models")[0]
+    asked = re.findall(r'"?model"?[:=] ?"([^"]+)"|/v1/chat/([a-z-]+) -d', readme)
+    names = {name for pair in asked for name in pair if name}
+    config = load_config(None, environ={}, hub=hub)
+    known = {name for spec in config.models for name in (spec.name, *spec.aliases)}
+    assert names == {"chat", "embed"}
+    assert names <= known
+
+
 def test_the_default_without_a_hub_says_that_its_text_model_speaks_nonsense() -> None:
     text = default_text(hub=False)
     assert "STAND-IN" in text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelgrid.config import ConfigError, ConfigProblem, load_text
+from modelgrid.config import Config, ConfigError, ConfigProblem, load_config, load_text
 from modelgrid.engines import ENGINES
 
 Lines = Callable[..., list[str]]
@@ -118,6 +118,44 @@ def test_every_problem_is_told_at_once_with_its_place(problems: Lines) -> None:
 )
 def test_a_mistake_says_what_is_wrong_and_the_next_step(problems: Lines, text: str, expected: str) -> None:
     assert any(expected in line for line in problems(text)), problems(text)
+
+
+def test_files_that_are_named_have_to_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "modelgrid.yaml"
+    path.write_text("""\
+models:
+  a: {service_script: a.py, requirements: a.txt}
+  b: {script: b.py}
+  c: {engine: custom, command: [serve], port: 8001, needs: {memory: 1GiB}, cwd: folder}
+""")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, environ={})
+    step = "make it, or correct the path"
+    assert [(problem.line, problem.where, problem.message) for problem in caught.value.problems] == [
+        (2, "models.a.service_script", f"there is no file {tmp_path}/a.py: {step}"),
+        (2, "models.a.requirements", f"there is no file {tmp_path}/a.txt: {step}"),
+        (3, "models.b.script", f"there is no file {tmp_path}/b.py: {step}"),
+        (4, "models.c.cwd", f"there is no folder {tmp_path}/folder: {step}"),
+    ]
+    for name in ("a.py", "a.txt", "b.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder").mkdir()
+    assert len(load_config(path, environ={}).models) == 3
+
+
+def test_a_model_can_not_have_the_port_that_callers_use(problems: Lines) -> None:
+    model = "{engine: custom, command: [serve], port: 9000, needs: {memory: 1GiB}}"
+    (line,) = problems(f"models: {{m: {model}}}")
+    assert line.startswith(
+        "modelgrid.yaml:1:54: models.m.port: 9000 is where callers are served (gateway.port): choose"
+    )
+    (line,) = problems(f"models: {{m: {model.replace('9000', '9001')}}}", {}, {"gateway.port": "9001"})
+    assert line.startswith("modelgrid.yaml:1:54: models.m.port: 9001 is where callers are served")
+
+
+def test_models_that_take_turns_may_share_a_port(load: Callable[..., Config]) -> None:
+    model = "{engine: custom, command: [serve], port: 8001, needs: {memory: 1GiB}}"
+    assert [spec.port for spec in load(f"models: {{a: {model}, b: {model}}}").models] == [8001, 8001]
 
 
 def test_a_long_value_does_not_fill_the_screen(problems: Lines) -> None:

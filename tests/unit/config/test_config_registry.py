@@ -84,4 +84,5 @@ def test_a_requirements_file_that_is_named_wins_over_the_one_beside_the_script(t
     make_services(tmp_path)
     path = tmp_path / "models.yaml"
     path.write_text("models: {m: {service_script: models/vllm/server.py, requirements: other.txt}}")
+    (tmp_path / "other.txt").touch()
     assert load_config(path, environ={}).models[0].requirements == f"{tmp_path}/other.txt"

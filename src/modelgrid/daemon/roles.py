@@ -13,10 +13,8 @@ from enum import StrEnum
 import psutil
 
 from modelgrid.config.paths import Paths
-
-INSTANCE = "MODELGRID_INSTANCE"
-ROLE = "MODELGRID_ROLE"
-REPLICA = "MODELGRID_REPLICA"
+from modelgrid.runtimes.census import INSTANCE, REPLICA
+from modelgrid.runtimes.environments import MAKING, ROLE
 
 
 class Role(StrEnum):
@@ -24,6 +22,7 @@ class Role(StrEnum):
 
     CONTROLLER = "controller"
     GATEWAY = "gateway"
+    MAKING = MAKING  # an environment's maker: whoever waits for it has gone when it is met here
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ def marks(paths: Paths, role: Role) -> dict[str, str]:
 
 
 def members(paths: Paths) -> list[Member]:
-    """The controllers and gateway workers of this installation that live, whoever their parent is."""
+    """The processes of this installation that live and are no replicas, whoever their parent is."""
     return list(_members(str(paths.state)))
 
 

@@ -48,11 +48,11 @@ def stop_everything(paths: Paths, config: Config, *, grace_s: float, tell: Calla
 
 
 def _end_roles(left: list[roles.Member], grace_s: float) -> None:
-    """Workers first, with time for their streams. The controller is killed: what it would do is done here."""
+    """Workers first, with time for their streams. The others are killed: what they would do is done here."""
     workers = [member for member in left if member.role is Role.GATEWAY]
     still = roles.end(roles.end(workers, signal.SIGTERM, grace_s), signal.SIGKILL, 5.0)
-    controllers = [member for member in left if member.role is Role.CONTROLLER]
-    survivors = still + roles.end(controllers, signal.SIGKILL, 5.0)
+    others = [member for member in left if member.role is not Role.GATEWAY]
+    survivors = still + roles.end(others, signal.SIGKILL, 5.0)
     if survivors:
         pids = ", ".join(str(member.process.pid) for member in survivors)
         raise StopError(f"cannot end process {pids} (try: kill -9, as the user who started it)")

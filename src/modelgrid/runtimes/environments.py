@@ -22,6 +22,9 @@ from modelgrid.runtimes.runtime import Progress, StartError
 from modelgrid.spec import Environment
 from modelgrid.spec.units import format_bytes
 
+ROLE = "MODELGRID_ROLE"  # what a process that is no replica does for us
+MAKING = "environment"
+
 _MARKER = ".modelgrid-ready"
 _FREE_BYTES = 256 * 2**20
 _FREE_FOR_TORCH_BYTES = 3 * 2**30
@@ -102,7 +105,7 @@ class Environments:
     def _uv_environ(self) -> dict[str, str]:
         dropped = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME")
         environ = {name: value for name, value in os.environ.items() if name not in dropped}
-        environ |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+        environ |= {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", ROLE: MAKING}  # ours would pass for a second one of us
         return environ | (self._pip or read_pip_settings()).for_uv(environ)
 
 

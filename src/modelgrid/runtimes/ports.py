@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Collection
+from contextlib import suppress
 
 import psutil
 
@@ -45,11 +46,19 @@ def is_free(port: int) -> bool:
 
 
 def holder(port: int) -> str | None:
-    """Who listens on `port`, for people: ``ollama (pid 812)``. None when it can't be found out."""
+    """Who listens on `port`, for people: ``process 812 (ollama)``. None when it can't be found out."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                return f"process {connection.pid} ({_program(psutil.Process(connection.pid))})"
     except (psutil.Error, OSError):
         pass
     return None
+
+
+def _program(process: psutil.Process) -> str:
+    """What people know it by. Not its whole command line, which may hold secrets."""
+    with suppress(psutil.Error):
+        if any("modelgrid" in word for word in process.cmdline()[:4]):
+            return "another modelgrid"
+    return process.name()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import shlex
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +22,8 @@ from modelgrid.spec.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from modelgrid.daemon.children import Death
 
 _POLL_S = 0.25
 _ASK_TIMEOUT_S = 3.0
@@ -51,21 +54,24 @@ class Announcer:
         self._states: dict[str, str] = {}
         self._reasons: dict[str, str] = {}  # of failures that were told
         self._steps: dict[str, str] = {}
+        self._deaths: dict[str, Death] = {}  # that were told
         self._begun = time.monotonic()
         self._is_told = False
         self._out = screen.console(stderr=True)
 
-    async def announce(self, stopping: asyncio.Event) -> None:
-        """Print news until `stopping` is set, then what is waited for, until cancelled."""
+    async def announce(self, stopping: asyncio.Event, deaths: deque[Death]) -> None:
+        """Print news until `stopping` is set, then what is waited for, until cancelled. Takes `deaths` of children."""
         try:
-            await self._announce(stopping)
+            await self._announce(stopping, deaths)
         except (OSError, SystemExit):  # nobody reads any more, which rich takes for the end: what serves goes on
             await stopping.wait()
 
-    async def _announce(self, stopping: asyncio.Event) -> None:
+    async def _announce(self, stopping: asyncio.Event, deaths: deque[Death]) -> None:
         self._say_what()
         with ControlClient(self._paths.api_socket, timeout_s=_ASK_TIMEOUT_S) as client, self._spinner() as spin:
             while not stopping.is_set():
+                while deaths:
+                    self._say_death(deaths.popleft())
                 if (status := await _ask(client)) is not None:
                     await self._news(status, client)
                     spin(self._doing(status))
@@ -91,6 +97,15 @@ class Announcer:
                 "and real MiniLM embeddings"
             )
 
+    def _say_death(self, death: Death) -> None:
+        """One that repeats is a line no more, once the pauses don't grow any longer."""
+        if self._deaths.get(death.child) == death:
+            return
+        self._deaths[death.child] = death
+        log = "modelgrid.log" if death.child == "controller" else f"{death.child}.log"
+        again = f"in {format_seconds(death.again_in_s)}" if death.again_in_s else "at once"
+        self._say(f"{death.child} died ({death.how}), again {again}; see {self._paths.logs / log}")
+
     async def _news(self, status: Status, client: ControlClient) -> None:
         for model in status.models:
             self._say_step(model, status)
@@ -98,6 +113,8 @@ class Announcer:
             if before != model.state:
                 self._states[model.name] = model.state
                 self._say_state(model, status, before)
+        if not status.models and self._config.models:
+            return  # the controller has not looked yet
         kept = [model for model in status.models if model.min or model.wish == "loaded"]
         if not self._is_told and status.workers and all(model.state in _SETTLED for model in kept):
             self._is_told = True

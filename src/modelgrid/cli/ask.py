@@ -16,6 +16,7 @@ from modelgrid.cli.failure import Failure, NotRunningFailure
 if TYPE_CHECKING:
     from modelgrid.client import ControlClient
     from modelgrid.config import Config
+    from modelgrid.config.paths import Paths
     from modelgrid.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,13 +44,27 @@ def daemon() -> Iterator[ControlClient]:
     from modelgrid.client import ControlClient, ControlError, NotRunning
     from modelgrid.config.paths import find_paths
 
+    paths = find_paths()
     try:
-        with ControlClient(find_paths().api_socket) as client:
+        with ControlClient(paths.api_socket) as client:
             yield client
     except NotRunning as error:
-        raise NotRunningFailure(str(error)) from error
+        raise _away(paths, str(error)) from error
     except ControlError as error:
         raise Failure(str(error)) from error
+
+
+def _away(paths: Paths, said: str) -> Failure:
+    """Nobody answers: there is no daemon, or there is one whose controller is not there now."""
+    from modelgrid.daemon.supervisor import running_pid
+
+    pid = running_pid(paths)
+    if pid is None:
+        return NotRunningFailure(said)
+    return Failure(
+        f"cannot ask modelgrid: it runs (process {pid}), but its controller doesn't answer: it is starting, or it has "
+        f"died and will be started again (see {paths.logs / 'modelgrid.log'}, or try again)"
+    )
 
 
 @contextmanager

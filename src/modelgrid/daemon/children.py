@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -18,13 +19,30 @@ _STABLE_S = 30.0
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A child that ended without having been asked, or could not be started."""
+
+    child: str
+    how: str
+    again_in_s: float
+
+
 class Child:
-    """One role's process. It has a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone."""
+    """One role's process. It has a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone. `died`
+    is told of each death."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+        *,
+        died: Callable[[Death], object] = lambda _: None,
     ) -> None:
         self.name = name
+        self._died = died
         self._argv = [sys.executable, "-m", "modelgrid.daemon", *arguments]
         self._environ = {**os.environ, **environ}
         self._pass_fds = tuple(pass_fds)
@@ -46,6 +64,20 @@ class Child:
         deaths = 0
         while not self._ending.is_set():
             begun = time.monotonic()
+            how = await self._run()
+            if self._ending.is_set():
+                break
+            deaths = 1 if time.monotonic() - begun > _STABLE_S else deaths + 1
+            pause_s = _PAUSES_S[min(deaths, len(_PAUSES_S)) - 1]
+            log.error("child.died", child=self.name, how=how, again_in_s=pause_s)
+            self._died(Death(self.name, how, pause_s))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), pause_s)
+
+    async def _run(self) -> str:
+        """Once, to its end. Answers how it ended: a machine without room for another process is no end of ours."""
+        self._process = None
+        try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv,
                 env=self._environ,
@@ -53,16 +85,11 @@ class Child:
                 start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL,
             )
-            if self._ending.is_set():
-                self.end()  # it was not there yet when it was asked
-            code = await self._process.wait()
-            if self._ending.is_set():
-                break
-            deaths = 1 if time.monotonic() - begun > _STABLE_S else deaths + 1
-            pause_s = _PAUSES_S[min(deaths, len(_PAUSES_S)) - 1]
-            log.error("child.died", child=self.name, how=_how(code), again_in_s=pause_s)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), pause_s)
+        except OSError as error:
+            return f"could not be started: {error}"
+        if self._ending.is_set():
+            self.end()  # it was not there yet when it was asked
+        return _how(await self._process.wait())
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask it to end, and don't start it again."""

@@ -38,7 +38,7 @@ class ConfigFile:
     def last_good(self) -> Config | None:
         """What was read when the file was last good; None where that is not known."""
         content = None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
             content = self.copy.read_text("utf-8")
         if self.path is None or content is None:
             return None

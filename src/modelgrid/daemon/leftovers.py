@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from modelgrid.runtimes.runtime import Runtime
 from modelgrid.spec import Exited, ReplicaId, Seen, Unknown
 
+FORCED_S = 10.0  # what is left so long after it was first made to end will not go
 _POLL_S = 0.1
 
 
@@ -17,8 +18,8 @@ class StopError(Exception):
 
 
 async def end_replicas(runtimes: Mapping[str, Runtime], grace_s: float, tell: Callable[[str], None]) -> int:
-    """Ask all at once, wait for the grace time, then force, again and again until none is left. Answers how many there
-    were. Raises StopError."""
+    """Ask all at once, wait for the grace time, then force, again and again until none is left or time is up. Answers
+    how many there were. Raises StopError."""
     found = await _list(runtimes)
     if found:
         tell(f"ending {len(found)} replicas that were left: {', '.join(seen.replica for _, seen in found)}")
@@ -27,6 +28,9 @@ async def end_replicas(runtimes: Mapping[str, Runtime], grace_s: float, tell: Ca
     asked: set[ReplicaId] = set()
     while found:
         force = time.monotonic() >= force_at
+        if time.monotonic() >= force_at + FORCED_S:
+            names = ", ".join(seen.replica for _, seen in found)
+            raise StopError(f"cannot end {names}: still there {FORCED_S:.0f} s after being killed")
         for runtime, seen in found:
             if force or seen.replica not in asked or isinstance(seen.state, Exited):
                 await runtime.stop(seen.replica, force=force)

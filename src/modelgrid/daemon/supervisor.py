@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +29,21 @@ import structlog
 from modelgrid.config import Config
 from modelgrid.config.paths import Paths
 from modelgrid.daemon import roles
-from modelgrid.daemon.children import Child
+from modelgrid.daemon.children import Child, Death
+from modelgrid.daemon.config_file import ConfigFile
+from modelgrid.daemon.leftovers import FORCED_S, StopError, end_replicas
 from modelgrid.daemon.roles import Role
+from modelgrid.runtimes.locks import LockTimeout, locked
+from modelgrid.runtimes.ports import holder
 from modelgrid.store import open_store
 
 _BACKLOG = 4096
+_LOCK_S = 0.5  # `running_pid` holds the lock for a moment
 _TAKE_OVER_S = 5.0
-_AFTER_GRACE_S = 5.0
+_AFTER_GRACE_S = 5.0  # what workers may take beyond the grace time of their streams
+_AFTER_ENGINES_S = 15.0  # what the controller may take beyond the grace time of its engines; removed models' have 10 s
+_HURRIED_S = 5.0  # what the controller may still take when a second signal has come
+_DEATHS_KEPT = 16  # until they are told
 _REAP_EVERY_S = 1.0
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -42,7 +51,7 @@ log = structlog.get_logger()
 
 
 class ServeError(Exception):
-    """modelgrid can't serve; the text says why, and what to do."""
+    """modelgrid can't serve, or has not ended all that it started; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +64,19 @@ class Plan:
     hub: bool
 
 
-def supervise(paths: Paths, plan: Plan, announce: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> None:
-    """Serve until SIGTERM or SIGINT. `announce` runs beside it, its event is set when the end begins, and it is
-    cancelled when all has ended. Raises ServeError."""
+# It runs beside what serves: the event is set when the end begins, and it is cancelled when all has ended. The deaths
+# are those of children, for it to take.
+Announce = Callable[[asyncio.Event, deque[Death]], Coroutine[None, None, None]]
+
+
+def patience_s(config: Config) -> float:
+    """How long an end may take, at most: streams first, then engines, then what the controller has not ended."""
+    engines_s = _engines_grace_s(config)
+    return config.gateway.grace_s + _AFTER_GRACE_S + 2 * engines_s + _AFTER_ENGINES_S + FORCED_S
+
+
+def supervise(paths: Paths, plan: Plan, announce: Announce) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ServeError."""
     paths.make()
     with _only_one(paths):
         _check_store(paths, plan.config)
@@ -73,17 +92,24 @@ def supervise(paths: Paths, plan: Plan, announce: Callable[[asyncio.Event], Coro
 class _Supervisor:
     def __init__(self, paths: Paths, plan: Plan, listener: socket.socket) -> None:
         self._paths = paths
+        self._plan = plan
         self._config = plan.config
         self._listener = listener
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._deaths: deque[Death] = deque(maxlen=_DEATHS_KEPT)
         options = {
             "config": str(plan.path) if plan.path else None,
             "overrides": dict(plan.overrides),
             "hub": plan.hub,
             "gateway": dataclasses.asdict(plan.config.gateway),
         }
-        self._controller = Child("controller", ["controller", json.dumps(options)], roles.marks(paths, Role.CONTROLLER))
+        self._controller = Child(
+            "controller",
+            ["controller", json.dumps(options)],
+            roles.marks(paths, Role.CONTROLLER),
+            died=self._deaths.append,
+        )
         self._workers = [self._worker(paths, listener, number) for number in range(1, plan.config.gateway.workers + 1)]
 
     def _worker(self, paths: Paths, listener: socket.socket, number: int) -> Child:
@@ -93,15 +119,16 @@ class _Supervisor:
             "descriptor": listener.fileno(),
         }
         arguments = ["gateway", json.dumps(options)]
-        return Child(f"gateway-{number}", arguments, roles.marks(paths, Role.GATEWAY), [listener.fileno()])
+        marks = roles.marks(paths, Role.GATEWAY)
+        return Child(f"gateway-{number}", arguments, marks, [listener.fileno()], died=self._deaths.append)
 
-    async def run(self, announce: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> None:
+    async def run(self, announce: Announce) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 loop.add_signal_handler(number, self._signalled)
         async with asyncio.TaskGroup() as group:
-            telling = group.create_task(announce(self._stopping))
+            telling = group.create_task(self._tell(announce))
             controller = group.create_task(self._controller.keep())
             reaping = group.create_task(
                 _reap(lambda: {self._controller.pid, *(worker.pid for worker in self._workers)})
@@ -110,39 +137,59 @@ class _Supervisor:
             await self._stopping.wait()
             self._listener.close()  # else new callers would be kept waiting by a port that nobody serves
             # Streams first: as long as a worker has one, its engine is needed.
-            await self._end(self._workers, workers, self._config.gateway.grace_s + _AFTER_GRACE_S)
-            await self._end([self._controller], [controller], None)
-            if not self._controller.has_ended_well:
-                await self._tidy_up()
+            await self._end(self._workers, workers, self._config.gateway.grace_s + _AFTER_GRACE_S, 0.0)
+            engines_s = self._engines_grace_s()
+            await self._end([self._controller], [controller], engines_s + _AFTER_ENGINES_S, _HURRIED_S)
+            left = None if self._controller.has_ended_well else await self._tidy_up(engines_s)
             reaping.cancel()
             telling.cancel()
+        if left is not None:
+            raise ServeError(left)
 
-    async def _end(self, children: list[Child], tasks: list[asyncio.Task[None]], limit_s: float | None) -> None:
-        """Ask, and wait: the controller has limits of its own for what it stops. A second signal ends the patience."""
+    async def _tell(self, announce: Announce) -> None:
+        """Whatever keeps somebody from being told, nobody is served the worse for it."""
+        try:
+            await announce(self._stopping, self._deaths)
+        except Exception:
+            log.exception("supervisor.is_mute")
+
+    async def _end(
+        self, children: list[Child], tasks: list[asyncio.Task[None]], limit_s: float, hurried_s: float
+    ) -> None:
+        """Ask, wait, and then don't ask. A second signal leaves no more than `hurried_s` of the patience."""
         for child in children:
             child.end()
         ended = asyncio.ensure_future(asyncio.wait(tasks))
         hurry = asyncio.ensure_future(self._hurry.wait())
         await asyncio.wait([ended, hurry], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if hurry.done():
+            await asyncio.wait([ended], timeout=min(limit_s, hurried_s))
         hurry.cancel()
         if not ended.done():
+            log.error("supervisor.kills", children=", ".join(child.name for child in children))
             for child in children:
-                if child.name != self._controller.name:  # killed, it would leave engines behind
-                    child.end(signal.SIGKILL)
+                child.end(signal.SIGKILL)
             await ended
 
-    async def _tidy_up(self) -> None:
-        """A controller that was killed, or told to end before it could listen, has left its replicas."""
-        from modelgrid.daemon.controller_process import runtimes_of
-        from modelgrid.daemon.leftovers import StopError, end_replicas
+    def _engines_grace_s(self) -> float:
+        """The file may have been edited since: what it said last holds too."""
+        file = ConfigFile(self._plan.path, self._paths.last_config, self._plan.overrides, hub=self._plan.hub)
+        return max(_engines_grace_s(self._config), _engines_grace_s(file.last_good() or self._config))
 
-        grace_s = max((model.stop_grace_s for model in self._config.models), default=0.0)
+    async def _tidy_up(self, grace_s: float) -> str | None:
+        """A controller that was killed, or told to end before it could listen, has left its replicas. Tells what could
+        not be ended."""
+        from modelgrid.daemon.controller_process import runtimes_of  # with all that a controller needs
+
+        roles.end([member for member in roles.members(self._paths) if member.role is Role.MAKING], signal.SIGKILL, 0)
+        runtimes = runtimes_of(self._paths, self._config)
         try:
-            ended = await end_replicas(runtimes_of(self._paths, self._config), grace_s, lambda _: None)
+            ended = await end_replicas(runtimes, 0.0 if self._hurry.is_set() else grace_s, lambda _: None)
         except StopError as error:
-            log.error("supervisor.left_something", why=f"{error} (try: modelgrid stop)")
-        else:
-            log.warning("supervisor.tidied_up", replicas=ended)
+            log.error("supervisor.left_something", why=str(error))
+            return f"{error} (try: modelgrid stop)"
+        log.warning("supervisor.tidied_up", replicas=ended)
+        return None
 
     def _signalled(self) -> None:
         if self._stopping.is_set():
@@ -150,23 +197,24 @@ class _Supervisor:
         self._stopping.set()
 
 
+def _engines_grace_s(config: Config) -> float:
+    return max((model.stop_grace_s for model in config.models), default=0.0)
+
+
 @contextlib.contextmanager
 def _only_one(paths: Paths) -> Iterator[None]:
     path = paths.run / "daemon.lock"
-    with path.open("a+") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
+            held.enter_context(locked(path, _LOCK_S))
+        except LockTimeout:
             raise ServeError(
-                f"cannot serve: modelgrid runs already, as process {file.read().strip() or '?'} "
+                f"cannot serve: modelgrid runs already, as process {path.read_text().strip() or '?'} "
                 "(see: modelgrid status; end it: modelgrid stop; or set another MODELGRID_HOME)"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        path.write_text(str(os.getpid()))
         yield
-        file.truncate(0)
+        path.write_text("")
 
 
 def running_pid(paths: Paths) -> int | None:
@@ -183,9 +231,10 @@ def running_pid(paths: Paths) -> int | None:
 
 
 def _check_store(paths: Paths, config: Config) -> None:
-    """Without a key, only this machine's own users may come."""
+    """It must tell what the controller asks of it at once. Without a key, only this machine's own users may come."""
     store = open_store(paths.store)
     try:
+        store.saved()
         has_key = any(key.revoked is None for key in store.keys())  # noqa: SIM118  not a dict's
     finally:
         store.close()
@@ -202,11 +251,11 @@ def _take_over(paths: Paths) -> bool:
     may be killed at any time. Engines stay, and are adopted. Tells whether workers were left."""
     left = roles.members(paths)
     workers = [member for member in left if member.role is Role.GATEWAY]
-    controllers = [member for member in left if member.role is Role.CONTROLLER]
+    others = [member for member in left if member.role is not Role.GATEWAY]
     if left:
-        log.info("supervisor.takes_over", workers=len(workers), controllers=len(controllers))
+        log.info("supervisor.takes_over", workers=len(workers), others=len(others))
     roles.end(workers, signal.SIGTERM, 0)
-    roles.end(controllers, signal.SIGKILL, _TAKE_OVER_S)
+    roles.end(others, signal.SIGKILL, _TAKE_OVER_S)
     return bool(workers)
 
 
@@ -237,29 +286,12 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
     other_port = f"modelgrid serve --port {port + 1 if port < 65535 else 9000}"
     match error.errno:
         case errno.EADDRINUSE:
-            return f"{at}: the port is in use by {_holder(port) or 'a process of another user'} (try: {other_port})"
+            return f"{at}: the port is in use by {holder(port) or 'a process of another user'} (try: {other_port})"
         case errno.EACCES if port < 1024:
             return f"{at}: ports below 1024 are for the administrator (try: modelgrid serve --port 9000)"
         case _:
             why = error.strerror or error
             return f"{at}: {why} (gateway.host is an address of this machine; try: modelgrid serve --host 127.0.0.1)"
-
-
-def _holder(port: int) -> str | None:
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            at = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and at and at.port == port and connection.pid:
-                return f"process {connection.pid} ({_program(psutil.Process(connection.pid))})"
-    return None
-
-
-def _program(process: psutil.Process) -> str:
-    """What people know it by. Not its whole command line, which may hold secrets."""
-    with contextlib.suppress(psutil.Error):
-        if any("modelgrid" in word for word in process.cmdline()[:4]):
-            return "another modelgrid"
-    return process.name()
 
 
 def _become_reaper() -> None:

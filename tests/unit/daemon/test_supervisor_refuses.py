@@ -7,12 +7,14 @@ import fcntl
 import os
 import socket
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
 
 from modelgrid.config import Config, GatewayConfig
 from modelgrid.config.paths import Paths, find_paths
+from modelgrid.daemon.children import Death
 from modelgrid.daemon.supervisor import Plan, ServeError, running_pid, supervise
 from modelgrid.store import open_store
 
@@ -23,7 +25,7 @@ def paths() -> Iterator[Paths]:
         yield find_paths({"MODELGRID_HOME": folder})
 
 
-async def never(stopping: asyncio.Event) -> None:
+async def never(stopping: asyncio.Event, deaths: deque[Death]) -> None:
     raise AssertionError("it serves")
 
 

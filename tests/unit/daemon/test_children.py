@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from modelgrid.config import GatewayConfig
 from modelgrid.config.paths import Paths, find_paths
 from modelgrid.daemon import roles
-from modelgrid.daemon.children import Child
+from modelgrid.daemon.children import Child, Death
 from modelgrid.daemon.roles import Role
 
 PATIENCE_S = 30.0
@@ -46,7 +45,12 @@ def paths(home: Path) -> Paths:
 
 
 @pytest.fixture
-def worker(home: Path, paths: Paths) -> Iterator[Child]:
+def deaths() -> list[Death]:
+    return []
+
+
+@pytest.fixture
+def worker(home: Path, paths: Paths, deaths: list[Death]) -> Iterator[Child]:
     """A real gateway worker, on a port of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         options = {
@@ -55,26 +59,24 @@ def worker(home: Path, paths: Paths) -> Iterator[Child]:
             "descriptor": listener.fileno(),
         }
         environ = {"MODELGRID_HOME": str(home), **roles.marks(paths, Role.GATEWAY)}
-        yield Child("gateway-1", ["gateway", json.dumps(options)], environ, [listener.fileno()])
+        yield Child("gateway-1", ["gateway", json.dumps(options)], environ, [listener.fileno()], died=deaths.append)
 
 
-def test_a_child_that_keeps_dying_is_started_again_with_growing_pauses() -> None:
+def test_a_child_that_keeps_dying_is_started_again_with_growing_pauses(deaths: list[Death]) -> None:
     async def scene() -> None:
-        child = Child("odd", ["gateway", "these are no options"], {})
-        with capture_logs() as logs:
-            keeping = asyncio.create_task(child.keep())
-            await until(lambda: len(logs) == 4)
-            child.end()
-            await asyncio.wait_for(keeping, 2)  # not after the last pause
-        assert [line["again_in_s"] for line in logs] == [0.0, 0.2, 1.0, 5.0]
-        assert {(line["event"], line["child"], line["how"]) for line in logs} == {
-            ("child.died", "odd", "exited with code 1")
-        }
+        child = Child("odd", ["gateway", "these are no options"], {}, died=deaths.append)
+        keeping = asyncio.create_task(child.keep())
+        await until(lambda: len(deaths) == 4)
+        child.end()
+        await asyncio.wait_for(keeping, 2)  # not after the last pause
+        assert deaths == [Death("odd", "exited with code 1", pause_s) for pause_s in (0.0, 0.2, 1.0, 5.0)]
 
     asyncio.run(scene())
 
 
-def test_a_killed_worker_is_replaced_and_can_be_found_and_ended(worker: Child, paths: Paths) -> None:
+def test_a_killed_worker_is_replaced_and_can_be_found_and_ended(
+    worker: Child, paths: Paths, deaths: list[Death]
+) -> None:
     async def scene() -> None:
         def found() -> list[int]:
             return [member.process.pid for member in roles.members(paths) if member.role is Role.GATEWAY]
@@ -83,10 +85,9 @@ def test_a_killed_worker_is_replaced_and_can_be_found_and_ended(worker: Child, p
         await until(lambda: worker.pid is not None and found() == [worker.pid])
         first = worker.pid
         assert first is not None
-        with capture_logs() as logs:
-            os.kill(first, signal.SIGKILL)
-            await until(lambda: worker.pid not in (None, first) and found() == [worker.pid])
-        assert [(line["how"], line["again_in_s"]) for line in logs] == [("killed by SIGKILL", 0.0)]
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: worker.pid not in (None, first) and found() == [worker.pid])
+        assert deaths == [Death("gateway-1", "killed by SIGKILL", 0.0)]
         worker.end()
         await asyncio.wait_for(keeping, PATIENCE_S)
         assert worker.pid is None

@@ -14,6 +14,8 @@ import pytest
 from modelgrid.config.paths import Paths, find_paths
 from modelgrid.daemon import roles
 from modelgrid.daemon.roles import Role
+from modelgrid.runtimes.census import REPLICA
+from modelgrid.runtimes.environments import ROLE
 
 WAITS = "print(flush=True); import sys; sys.stdin.read()"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"
@@ -59,13 +61,13 @@ def test_members_are_those_of_this_installation_only(spawn: Spawn, tmp_path: Pat
 
 def test_an_engine_that_inherited_the_marks_is_no_member(spawn: Spawn, tmp_path: Path) -> None:
     ours = paths_of(tmp_path)
-    spawn({**roles.marks(ours, Role.CONTROLLER), roles.REPLICA: "a-1"})
+    spawn({**roles.marks(ours, Role.CONTROLLER), REPLICA: "a-1"})
     assert roles.members(ours) == []
 
 
 def test_a_role_of_another_version_is_no_member(spawn: Spawn, tmp_path: Path) -> None:
     ours = paths_of(tmp_path)
-    spawn({**roles.marks(ours, Role.CONTROLLER), roles.ROLE: "dashboard"})
+    spawn({**roles.marks(ours, Role.CONTROLLER), ROLE: "dashboard"})
     assert roles.members(ours) == []
 
 

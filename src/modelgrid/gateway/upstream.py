@@ -11,9 +11,10 @@ import httptools
 import msgspec
 
 from modelgrid.gateway.deadline import Deadline
-from modelgrid.gateway.options import UPSTREAM_IDLE, UPSTREAM_IDLE_S, GatewayOptions
+from modelgrid.gateway.options import HEAD_BYTES, UPSTREAM_IDLE, UPSTREAM_IDLE_S, GatewayOptions
 from modelgrid.gateway.request import HOP_BY_HOP, Line, forwarded, note
 from modelgrid.gateway.routes import Origin
+from modelgrid.spec.units import format_bytes
 
 _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
 _SMALL_BYTES: Final = 64 << 10  # a body up to this is joined with its head, to be one write
@@ -78,6 +79,9 @@ class Upstream(asyncio.Protocol):
     _is_close_delimited: bool
     _is_kept: bool
     _pieces: list[bytes]
+    _is_begun: bool  # bytes of the body came
+    _head_bytes: int
+    _bare_bytes: int  # received since bytes of the body last came
 
     @property
     def is_open(self) -> bool:
@@ -115,7 +119,7 @@ class Upstream(asyncio.Protocol):
         """After `pause`."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-            self._deadline.move(self._pool.options.idle_timeout_s)
+            self._deadline.move(self._limit_s)
 
     def rest(self) -> None:
         """Kept in the pool, for a while."""
@@ -137,7 +141,7 @@ class Upstream(asyncio.Protocol):
             self.close()
             return
         self._is_heard = True
-        self._deadline.move(self._pool.options.idle_timeout_s)
+        self._bare_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -181,6 +185,7 @@ class Upstream(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is not None:  # trailers, and what follows an answer
             return
+        self._head_bytes += len(name) + len(value)
         lower = name.lower()
         if lower in _READ:
             note(self._special, lower, value)
@@ -230,13 +235,31 @@ class Upstream(asyncio.Protocol):
         self._is_close_delimited = False
         self._is_kept = False
         self._pieces = []
+        self._is_begun = False
+        self._head_bytes = 0
+        self._bare_bytes = 0
+
+    @property
+    def _limit_s(self) -> float:
+        """How long the next bytes of the body may take."""
+        options = self._pool.options
+        return options.idle_timeout_s if self._is_begun else options.first_byte_timeout_s
 
     def _deliver(self) -> None:
         """Hand on what one read brought, joined."""
         exchange = self._exchange
-        if exchange is None or self._head is None:
+        if exchange is None:
             return
         pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._is_begun = True
+            self._bare_bytes = 0
+            self._deadline.move(self._limit_s)
+        if self._head_bytes > HEAD_BYTES or (self._bare_bytes > HEAD_BYTES and not self._is_ended):
+            self._lose(Loss("broke", f"sent a head larger than {format_bytes(HEAD_BYTES)}"))
+            return
+        if self._head is None:
+            return
         if self._is_head_new:
             self._is_head_new = False
             exchange.on_head(self._head)
@@ -263,12 +286,10 @@ class Upstream(asyncio.Protocol):
     def _expire(self) -> None:
         if self._exchange is None:
             self.close()
-        elif self._head is None:
-            limit_s = self._pool.options.first_byte_timeout_s
-            self._lose(Loss("timed_out", f"did not begin to answer within {limit_s:g} s"))
+        elif self._is_begun:
+            self._lose(Loss("timed_out", f"sent nothing for {self._limit_s:g} s in the middle of its answer"))
         else:
-            limit_s = self._pool.options.idle_timeout_s
-            self._lose(Loss("timed_out", f"sent nothing for {limit_s:g} s in the middle of its answer"))
+            self._lose(Loss("timed_out", f"did not begin to answer within {self._limit_s:g} s"))
 
 
 _READ: Final = frozenset(

@@ -211,6 +211,84 @@ def test_an_engine_that_does_not_begin_to_answer_is_given_up_and_not_asked_twice
     play(scene, first_byte_timeout_s=0.2)
 
 
+def test_a_head_alone_gains_an_engine_no_time(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await asked.begin_events()
+        await asked.gone()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1"), engine.target("m-2")))
+        answered = await world.post(CHAT, BODY)
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["code"]) == (504, "engine_timed_out")
+        assert "did not begin to answer within 0.2 s" in error["message"]
+        assert len(engine.asked) == 1
+
+    play(scene, first_byte_timeout_s=0.2)
+
+
+def test_an_engine_has_the_time_for_its_first_byte_also_after_its_head(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.begin_events()
+        await asyncio.sleep(0.5)  # longer than between bytes of a body
+        await asked.chunk(b"data: 1\n\n")
+        await asked.chunk(b"")
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        assert (await world.post(CHAT, BODY)).body == b"data: 1\n\n"
+
+    play(scene, idle_timeout_s=0.2)
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 1000),
+        (b"HTTP/1.1 200 ", b"y" * 1000),
+        (b"HTTP/1.1 200 OK\r\n", b"X: yyyyyyyyyyyyy\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ", b"y" * 1000),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    ],
+)
+def test_an_engine_whose_head_does_not_end_is_given_up(play: Play, start: bytes, more: bytes) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(start)
+        while not asked.writer.is_closing():
+            await asked.say(more)
+
+    async def scene(world: World) -> None:
+        broken, alive = await world.engine(script), await world.engine()
+        await world.controller.publish(route(broken.target("m-1"), alive.target("m-2")))
+        for _ in range(2):
+            assert (await world.post(CHAT, BODY)).body == BODY
+        assert [outcome.why for outcome in world.controller.outcomes] == ["sent a head larger than 64.0 KiB"]
+
+    play(scene)
+
+
+def test_an_engines_head_has_the_same_limit_when_it_comes_at_once(play: Play) -> None:
+    size = 60_000
+
+    async def script(asked: Asked) -> None:
+        await asked.sized(asked.body, headers=f"X: {'y' * size}\r\n")
+
+    async def scene(world: World) -> None:
+        nonlocal size
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1"), wait_s=0.1))
+        assert (await world.post(CHAT, BODY)).status == 200
+        size = 64 << 10
+        answered = await world.post(CHAT, BODY)
+        assert (answered.status, json.loads(answered.body)["error"]["code"]) == (502, "engine_lost")
+        assert b"sent a head larger than 64.0 KiB" in answered.body
+
+    play(scene)
+
+
 @pytest.mark.parametrize("cut", [b"", b"data: {"])
 def test_a_stream_that_breaks_ends_with_an_error_event_and_never_looks_whole(play: Play, cut: bytes) -> None:
     async def script(asked: Asked) -> None:

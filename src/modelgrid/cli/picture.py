@@ -114,9 +114,15 @@ def _model(model: ModelStatus, now: float) -> _Row:
         memory="?" if model.memory_bytes is None else _size(model.memory_bytes),
         in_flight=model.in_flight,
         waiting=str(model.waiting),
-        time=f"{screen.age(now - model.last_used)} ago" if model.last_used else "never",
+        time=_used(model, now),
         why="; ".join(_reasons(model, now)),
     )
+
+
+def _used(model: ModelStatus, now: float) -> str:
+    if model.in_flight:
+        return "now"
+    return f"{screen.age(now - model.last_used)} ago" if model.last_used else "never"
 
 
 def _reasons(model: ModelStatus, now: float) -> Iterator[str]:

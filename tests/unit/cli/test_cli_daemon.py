@@ -33,7 +33,7 @@ def test_status_is_one_aligned_table(run: Run, control: FakeControl) -> None:
         "memory 1.0 of 4.0 GiB planned (measured)",
         "",
         "MODEL     ENGINE  STATE              MEMORY  IN FLIGHT  WAITING  USED/SINCE  WHY",
-        "mine      custom  ready             1.0 GiB          2        0      4s ago",
+        "mine      custom  ready             1.0 GiB          2        0         now",
         "  mine-7          ready  512 MiB of 1.0 GiB          2                3m20s  answered its first request",
     ]
     assert (done.returncode, done.stderr) == (0, "")
@@ -119,7 +119,7 @@ def test_a_reason_of_many_lines_takes_one_row_and_is_whole_at_the_top_of_why(
     reason = "exited with code 1\nits last lines:\n  loading\n  MemoryError"
     control.show(replace(model, state="failed", why=reason))
     store.record([Event(940.0, "mine", None, "failed", reason)])
-    assert run("status").stdout.splitlines()[-1].endswith("4s ago  exited with code 1 … MemoryError")
+    assert run("status").stdout.splitlines()[-1].endswith("   now  exited with code 1 … MemoryError")
     told = run("why", "mine").stdout
     assert told.startswith(f"mine is failed: {reason}\n")
     assert told.splitlines()[-1].endswith("exited with code 1 … MemoryError")
@@ -276,8 +276,9 @@ def test_the_configuration_in_force_is_the_daemons(run: Run, control: FakeContro
     assert run("config", "show", "--running").stdout == control.yaml
 
 
-def test_the_next_step_can_be_pasted(run: Run, control: FakeControl, tmp_path: Path, model: ModelStatus) -> None:
+def test_the_next_step_can_be_pasted(run: Run, control: FakeControl, store: SqliteStore, model: ModelStatus) -> None:
     control.show(replace(model, name="a b; rm", state="failed", why="x"))
+    store.record([Event(940.0, "a b; rm", "a-b-rm-1", "failed", "x")])
     assert "modelgrid logs 'a b; rm'" in run("why", "a b; rm").stdout
 
 

@@ -258,10 +258,9 @@ def engine_trouble(model: str, why: str) -> Answer:
     return error(502, ENGINE, message, "engine_trouble")
 
 
-def engine_event(why: str) -> bytes:
-    """The last event of a stream that its engine didn't end."""
-    message = f"the stream ends early: the engine {why}"
-    return b"data: " + error_body(ENGINE, message, "engine_lost") + b"\n\n"
+def last_event(kind: str, code: str, why: str) -> bytes:
+    """The end of a stream that has no other; `why` says who ended it."""
+    return b"data: " + error_body(kind, f"the stream ends early: {why}", code) + b"\n\n"
 
 
 def _because(route: Route) -> str:

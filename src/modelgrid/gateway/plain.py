@@ -74,9 +74,9 @@ class PlainReply:
         if text or ended:
             self._text.add(text.encode(), ended)
 
-    def break_off(self, why: str) -> None:
+    def break_off(self, kind: str, code: str, why: str) -> None:
         """See `Reply`."""
-        self._text.break_off(why)
+        self._text.break_off(kind, code, why)
 
     def refuse(self, answer: Answer) -> None:
         """Errors are text, too."""

@@ -92,7 +92,7 @@ class Relay:
             return
         self._let_go()
         if self._reply.is_begun:
-            self._reply.break_off("was cut off: modelgrid is stopping")
+            self._reply.break_off(answers.SERVER, "stopping", "modelgrid is stopping")
         else:
             self._reply.refuse(answers.stopping())
 
@@ -130,7 +130,7 @@ class Relay:
         except EngineTrouble as trouble:
             self._let_go()
             if self._reply.is_begun:
-                self._reply.break_off(str(trouble))
+                self._reply.break_off(answers.ENGINE, "engine_trouble", f"the engine {trouble}")
             else:
                 self._reply.refuse(answers.engine_trouble(self._model, str(trouble)))
 
@@ -147,7 +147,7 @@ class Relay:
         self._loss, self._lost_by = loss, destination.target.replica
         if self._reply.is_begun:
             self._let_go()
-            self._reply.break_off(loss.why)
+            self._reply.break_off(answers.ENGINE, "engine_lost", f"the engine {loss.why}")
         elif loss.outcome == "timed_out":  # it may be at work still: once more would be twice
             self._refuse(answers.engine_timed_out(self._model, self._lost_by, loss.why))
         elif self._attempts >= ATTEMPTS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from modelgrid.gateway.answers import Answer, engine_event, status_line
+from modelgrid.gateway.answers import Answer, last_event, status_line
 from modelgrid.gateway.upstream import EngineHead
 
 
@@ -58,8 +58,8 @@ class Reply(Protocol):
         """More of the body, perhaps nothing; `ended` when that is all. Raises EngineTrouble."""
         ...
 
-    def break_off(self, why: str) -> None:
-        """The engine won't end what `is_begun`; `why` continues "the engine …"."""
+    def break_off(self, kind: str, code: str, why: str) -> None:
+        """What `is_begun` won't be whole; `kind` and `code` are those of an error, `why` says who ended it."""
         ...
 
     def refuse(self, answer: Answer) -> None:
@@ -116,13 +116,13 @@ class PassThrough:
         if ended:
             self._caller.finish()
 
-    def break_off(self, why: str) -> None:
+    def break_off(self, kind: str, code: str, why: str) -> None:
         """A stream of events gets a last one that says so; anything else just isn't whole."""
         if not self._is_events:
             self._caller.abort()
             return
         is_between_events = self._tail.endswith((b"\n\n", b"\r\n\r\n"))
-        event = engine_event(why)
+        event = last_event(kind, code, why)
         self._caller.write(self._framed(event if is_between_events else b"\n\n" + event))
         self._caller.close()
 

@@ -102,7 +102,9 @@ def test_the_grace_time_ends_with_an_answer_or_an_error_event(play: Play) -> Non
         assert (answered.status, json.loads(answered.body)["error"]["code"]) == (503, "stopping")
         answered = await streaming.answer()
         assert not answered.is_whole
-        assert b"modelgrid is stopping" in answered.body
+        error = json.loads(answered.body.split(b"data: ")[-1])["error"]
+        assert (error["type"], error["code"]) == ("server_error", "stopping")
+        assert error["message"] == "the stream ends early: modelgrid is stopping"
         await until(world.worker.done)
         assert 0.2 < perf_counter() - start < 5
 

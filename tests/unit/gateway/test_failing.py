@@ -307,6 +307,7 @@ def test_a_stream_that_breaks_ends_with_an_error_event_and_never_looks_whole(pla
         assert (first, nothing) == (b"data: 1", b"")
         error = json.loads(last.removeprefix(b"data: "))["error"]
         assert (error["type"], error["code"]) == ("engine_error", "engine_lost")
+        assert error["message"].startswith("the stream ends early: the engine ")
         assert b"[DONE]" not in answered.body
         assert len(engine.asked) == 1
         assert [outcome for _, outcome in outcomes(world)] == ["broke"]

@@ -42,13 +42,15 @@ def main() -> None:
     parser.add_argument("--start-delay", default="0", help="seconds that the engine takes to open its port")
     options = parser.parse_args()
     engine = [*ENGINE, "--start-delay", options.start_delay]
-    direct = [_direct(engine) for _ in range(options.rounds)]
+    direct, cold, swap = [], [], []
+    with tempfile.TemporaryDirectory() as home, _served(Path(home), engine) as modelgrid:
+        for _ in range(options.rounds):  # in turn, so that whatever else the machine does slows all alike
+            direct.append(_direct(engine))
+            cold.append(modelgrid.cold())
+            swap.append(modelgrid.swap())
+        phases = modelgrid.phases()
     start_s = [start_s for start_s, _ in direct]
     stop_s = [stop_s for _, stop_s in direct]
-    with tempfile.TemporaryDirectory() as home, _served(Path(home), engine) as modelgrid:
-        cold = [modelgrid.cold() for _ in range(options.rounds)]
-        swap = [modelgrid.swap() for _ in range(options.rounds)]
-        phases = modelgrid.phases()
     print(f"{options.rounds} rounds on {os.cpu_count()} cores, milliseconds      median     min     max")  # noqa: T201
     _row("engine's own start, until its health answers", start_s)
     _row("engine's own stop", stop_s)

@@ -63,6 +63,7 @@ class Config:
     models: tuple[ModelSpec, ...] = ()
     path: Path | None = None
     digest: str = ""  # of the text and the overrides: two with one digest came from the same words
+    variables: frozenset[str] = frozenset()  # names of the environment variables that ${…} took in
     secrets: tuple[str, ...] = field(default=(), repr=False)  # values of ${…_KEY} and the like, never shown
 
     def masked(self, text: str) -> str:

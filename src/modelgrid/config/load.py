@@ -73,11 +73,13 @@ def load_text(
         raise ConfigError(document.problems, path)
     apply_environment(document, environ)
     apply_options(document, overrides)
-    secrets = fill_in(document, environ)
+    taken = fill_in(document, environ)
+    secrets = tuple(sorted(taken.secrets))
     config = _config(document, (path.parent if path else Path()).absolute(), checks_files=checks_files)
     if document.problems:
         raise ConfigError(_in_order(document.problems, secrets), path)
-    return replace(config, path=path, digest=_digest(text, environ, overrides), secrets=secrets)
+    digest = _digest(text, environ, overrides)
+    return replace(config, path=path, digest=digest, variables=frozenset(taken.variables), secrets=secrets)
 
 
 def _read(path: Path) -> str:

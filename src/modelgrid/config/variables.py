@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from modelgrid.config.document import At, Document, Value
 from modelgrid.spec.secret import MASK, is_secret_name
@@ -20,17 +21,20 @@ def masked(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
-def fill_in(document: Document, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Replace every ``${NAME}`` in `document`; answers the secrets in it, by the names of variables and of fields.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was met while a document was filled in."""
 
-    What came from an override stands as it is.
-    """
-    secrets: set[str] = set()
-    document.values = {
-        key: _filled(value, (key,), document, environ, secrets) for key, value in document.values.items()
-    }
-    secrets |= _named_secrets(document.values)
-    return tuple(sorted(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET))
+    variables: set[str] = field(default_factory=set)  # names of those that a value came from
+    secrets: set[str] = field(default_factory=set, repr=False)  # values, by the names of variables and of fields
+
+
+def fill_in(document: Document, environ: Mapping[str, str]) -> Taken:
+    """Replace every ``${NAME}`` in `document`. What came from an override stands as it is."""
+    taken = Taken()
+    document.values = {key: _filled(value, (key,), document, environ, taken) for key, value in document.values.items()}
+    secrets = taken.secrets | _named_secrets(document.values)
+    return Taken(taken.variables, {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET})
 
 
 def _named_secrets(values: Mapping[str, Value]) -> set[str]:
@@ -44,18 +48,18 @@ def _named_secrets(values: Mapping[str, Value]) -> set[str]:
     return found
 
 
-def _filled(value: Value, at: At, document: Document, environ: Mapping[str, str], secrets: set[str]) -> Value:
+def _filled(value: Value, at: At, document: Document, environ: Mapping[str, str], taken: Taken) -> Value:
     place = document.places.get(at)
     if place is not None and place.origin is not None:
         return value
     if isinstance(value, dict):
-        return {key: _filled(item, (*at, key), document, environ, secrets) for key, item in value.items()}
+        return {key: _filled(item, (*at, key), document, environ, taken) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled(item, (*at, index), document, environ, secrets) for index, item in enumerate(value)]
-    return value if value is None else _filled_text(value, at, document, environ, secrets)
+        return [_filled(item, (*at, index), document, environ, taken) for index, item in enumerate(value)]
+    return value if value is None else _filled_text(value, at, document, environ, taken)
 
 
-def _filled_text(text: str, at: At, document: Document, environ: Mapping[str, str], secrets: set[str]) -> str:
+def _filled_text(text: str, at: At, document: Document, environ: Mapping[str, str], taken: Taken) -> str:
     wrong: list[str] = []
 
     def replaced(match: re.Match[str]) -> str:
@@ -73,8 +77,9 @@ def _filled_text(text: str, at: At, document: Document, environ: Mapping[str, st
         if found is None:
             wrong.append(f"the environment variable {name} is not set: set it, or write ${{{name}:-a default}}")
             return ""
+        taken.variables.add(name)
         if is_secret_name(name):
-            secrets.add(found)
+            taken.secrets.add(found)
         return found
 
     filled = _REFERENCE.sub(replaced, text)

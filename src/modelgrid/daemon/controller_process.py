@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import sys
+from collections.abc import Callable, Collection
 from typing import IO
 
 import structlog
@@ -41,12 +42,17 @@ def run_controller(paths: Paths, file: ConfigFile, gateway: GatewayConfig) -> No
         lock.close()
 
 
-def runtimes_of(paths: Paths, config: Config) -> dict[str, Runtime]:
-    """Every runtime, by name. Also for those who look without a daemon."""
+def runtimes_of(paths: Paths, config: Config, hidden: Callable[[], Collection[str]] = frozenset) -> dict[str, Runtime]:
+    """Every runtime, by name. Also for those who look without a daemon, and start nothing. See `ProcessRuntime` for
+    `hidden`."""
     environments = Environments(config.storage.environments or paths.environments)
     return {
         "process": ProcessRuntime(
-            instance=str(paths.state), records=paths.replicas, logs=paths.logs, environments=environments
+            instance=str(paths.state),
+            records=paths.replicas,
+            logs=paths.logs,
+            environments=environments,
+            hidden=hidden,
         ),
         "remote": RemoteRuntime(records=paths.replicas / "remote"),
     }
@@ -67,7 +73,7 @@ async def _run(paths: Paths, file: ConfigFile, gateway: GatewayConfig) -> None:
             paths=paths,
             settings=settings,
             store=store,
-            runtimes=runtimes_of(paths, config),
+            runtimes=runtimes_of(paths, config, lambda: settings.config.variables),
             launches=launches,
             measure=measure,
         )

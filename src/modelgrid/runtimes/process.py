@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +30,16 @@ from modelgrid.spec import Exited, Launch, ReplicaId, Running, Seen, Unknown
 _START_LOCK_S = 10.0  # a start holds the lock for milliseconds
 _STOP_LOCK_S = 0.3
 _FORCE_S = 0.5  # how long one forced stop goes on killing what appears anew
+# Variables that programs may need whatever they run for: these are not kept from engines.
+_EVERYBODYS = frozenset(
+    ("HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+) | {"HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
 _UNSEEN = "gone while nobody watched"
 
 
 class ProcessRuntime(Runtime):
     """Each replica is a session of processes. `instance` names the installation: only what carries it is ours.
+    `hidden` are the environment variables that engines don't inherit: most are others' secrets.
 
     What can be seen of the processes themselves (`Census`) is the truth; `records` adds what they can't tell once
     they are gone. Blocking work happens in threads, one look at a time.
@@ -42,11 +47,20 @@ class ProcessRuntime(Runtime):
 
     name = "process"
 
-    def __init__(self, *, instance: str, records: Path, logs: Path, environments: Environments) -> None:
+    def __init__(
+        self,
+        *,
+        instance: str,
+        records: Path,
+        logs: Path,
+        environments: Environments,
+        hidden: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
         self._instance = instance
         self._records = Records(records)
         self._logs = ReplicaLogs(logs / "replicas")
         self._environments = environments
+        self._hidden = hidden
         self._guard = threading.RLock()  # over all that follows
         self._census = Census(instance)
         self._memory = MemoryMeter()
@@ -100,7 +114,8 @@ class ProcessRuntime(Runtime):
         values = {"port": str(port), "host": HOST, "python": str(python), "bin": str(python.parent)}
         argv = [fill(word, values) for word in launch.argv]
         url = f"http://{HOST}:{port}/v1"
-        environ = _environ(os.environ, launch, values, has_environment=launch.environment is not None)
+        inherited = _inherited(self._hidden())
+        environ = _environ(inherited, launch, values, has_environment=launch.environment is not None)
         environ |= {
             census.INSTANCE: self._instance,
             census.REPLICA: replica,
@@ -284,11 +299,19 @@ def _popen(argv: Sequence[str], environ: Mapping[str, str], launch: Launch, log:
         raise StartError(f"cannot start {launch.model}: {argv[0]} can't be run: {why} (see its command)") from error
 
 
+def _inherited(hidden: Collection[str]) -> dict[str, str]:
+    """Ours goes on to the engine, without our own settings and without what is not meant for it."""
+    kept_back = frozenset(hidden) - _EVERYBODYS
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("MODELGRID_") and name not in kept_back
+    }
+
+
 def _environ(
     base: Mapping[str, str], launch: Launch, values: Mapping[str, str], *, has_environment: bool
 ) -> dict[str, str]:
-    """Ours goes on to the engine, without our own settings and without what would lead its Python astray."""
-    environ = {name: value for name, value in base.items() if not name.startswith("MODELGRID_")}
+    """What is inherited, without what would lead its Python astray, and what the launch says."""
+    environ = dict(base)
     environ.setdefault("PYTHONUNBUFFERED", "1")  # else the last lines before a crash are lost
     if has_environment:
         for name in ("PYTHONPATH", "PYTHONHOME"):

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -67,12 +67,13 @@ class ProcessBench(LocalBench):
         self.folder = folder
         self.instance = f"{folder}/state/{uuid4()}"
 
-    def runtime(self) -> ProcessRuntime:
+    def runtime(self, hidden: Collection[str] = ()) -> ProcessRuntime:
         return ProcessRuntime(
             instance=self.instance,
             records=self.folder / "records",
             logs=self.folder / "logs",
             environments=Environments(self.folder / "environments"),
+            hidden=lambda: hidden,
         )
 
     def python(self, program: str, *arguments: str) -> Launch:

@@ -331,6 +331,25 @@ def test_a_replica_gets_its_facts_and_none_of_our_settings(
     asyncio.run(scenario())
 
 
+def test_what_others_took_from_the_environment_is_not_inherited(
+    processes: ProcessBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ELSEWHERE_KEY", "MY_KEY", "HF_TOKEN", "ORDINARY"):
+        monkeypatch.setenv(name, "s3cret")
+    program = "import json, os\nprint(json.dumps(dict(os.environ)))"
+    launch = replace(processes.python(program), env={"MY_KEY": "s3cret"})
+
+    async def scenario() -> None:
+        runtime = processes.runtime(hidden={"ELSEWHERE_KEY", "MY_KEY", "HF_TOKEN", "PATH"})
+        await runtime.start(ONE, launch, quiet)
+        await wait_for_exit(runtime, ONE)
+        environ = json.loads((await runtime.logs(ONE, 1))[0])
+        assert {"MY_KEY", "HF_TOKEN", "ORDINARY", "PATH"} <= environ.keys()  # its own, and everybody's
+        assert "ELSEWHERE_KEY" not in environ
+
+    asyncio.run(scenario())
+
+
 def test_a_fixed_port_that_is_taken_is_named_with_its_holder(processes: ProcessBench) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -114,6 +114,7 @@ def test_variables_are_filled_in_wherever_a_value_stands(load: Load, tmp_path: P
     assert config.models[0].args == ("${kept}", "$plain", "{port}", "default", "n")
     assert config.models[0].env == {"TOKEN": "canary"}
     assert config.secrets == ("canary",)
+    assert config.variables == {"PORT", "NAME", "SECRET_TOKEN"}  # the others gave no value
 
 
 def test_a_missing_variable_and_a_broken_reference_say_the_next_step(problems: Lines) -> None:

@@ -39,15 +39,21 @@ async def _run(listener: socket.socket, options: GatewayOptions) -> None:
 async def serve(
     listener: socket.socket, options: GatewayOptions, told: asyncio.Event, told_again: asyncio.Event
 ) -> None:
-    """Serve on `listener` until `told`; then finish what is there, for the grace time or until `told_again`."""
+    """Serve on `listener` until `told`; then finish what is there, for the grace time or until `told_again`.
+
+    A worker that can't speak with the controller any more, for a defect, would serve its last table for ever: it ends
+    in the same way, and raises."""
     loop = asyncio.get_running_loop()
     gateway = Gateway(loop, options)
     gateway.board.read_table_file()
     server = await loop.create_server(lambda: ClientConnection(gateway), sock=listener, backlog=_BACKLOG)
+    failed = asyncio.Event()
     tasks = [loop.create_task(gateway.board.link.run()), loop.create_task(gateway.board.run())]
+    for task in tasks:
+        task.add_done_callback(lambda _: failed.set())
     _log.info("worker serves", worker=options.worker)
     try:
-        await told.wait()
+        await _either(told, failed)
         server.close()
         _log.info("worker drains", worker=options.worker, connections=len(gateway.connections))
         gateway.drain()
@@ -63,11 +69,15 @@ async def serve(
         server.close()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
         gateway.board.close()
+    for end in ends:
+        if isinstance(end, Exception):
+            _log.error("worker failed", worker=options.worker, exc_info=end)
+            raise end
 
 
-async def _either(first: asyncio.Event, second: asyncio.Event, limit_s: float) -> None:
+async def _either(first: asyncio.Event, second: asyncio.Event, limit_s: float | None = None) -> None:
     """Until one of two events, or until `limit_s` have passed."""
     waits = [asyncio.ensure_future(event.wait()) for event in (first, second)]
     _, pending = await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -126,6 +127,16 @@ def test_told_twice_it_ends_at_once(play: Play) -> None:
         assert perf_counter() - start < 1
 
     play(scene)
+
+
+def test_a_worker_whose_link_fails_for_a_defect_ends_and_says_so(play: Play) -> None:
+    async def scene(world: World) -> None:
+        with pytest.raises(UnicodeEncodeError):
+            await asyncio.wait_for(asyncio.shield(world.worker), PATIENCE_S)
+        assert not takes_connections(world.address)
+
+    with pytest.raises(UnicodeEncodeError):  # as its world ends
+        play(scene, link_socket=Path("no\ud800name"))
 
 
 @pytest.mark.parametrize("twice", [False, True])

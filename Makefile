@@ -16,7 +16,7 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modelgrid needs Python 3.11 or later, this is " + sys.version)'
 	@echo "setting up $(VENV) (half a minute) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python requirements/install.py requirements/dev.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -40,7 +40,7 @@ sim: setup ## the planner against a world of faults: make sim SEEDS=10000
 e2e: setup ## the real daemon, real sockets, real engines
 	$(BIN)/pytest tests/e2e
 
-lock: ## pin the requirements anew, with hashes and without addresses
+lock: setup ## pin the requirements anew, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --custom-compile-command 'make lock' --group dev pyproject.toml --output-file requirements/dev.txt $(LOCK)
 

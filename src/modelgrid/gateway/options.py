@@ -19,7 +19,7 @@ LINK_RETRY_S: Final = (0.05, 1.0)  # first and longest pause between attempts to
 LINK_BACKLOG_BYTES: Final = 1 << 20  # of messages that the controller doesn't read; more are dropped
 TABLE_BYTES: Final = 256 << 20  # of one routing table
 EVENT_BYTES: Final = 1 << 20  # of one server-sent event that has to be read (the plain-text endpoint)
-REPORTED_BYTES: Final = 64 << 10  # of an engine's error that has to be read (the plain-text endpoint)
+WHOLE_BYTES: Final = 4 << 20  # of an answer that has to be read whole, an error or no stream (the same endpoint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import msgspec
 
 from modelgrid.gateway.answers import ENGINE, Answer, as_text, error
 from modelgrid.gateway.body import BodyError
-from modelgrid.gateway.options import EVENT_BYTES, REPORTED_BYTES
+from modelgrid.gateway.options import EVENT_BYTES, WHOLE_BYTES
 from modelgrid.gateway.reply import Caller, EngineTrouble, PassThrough
 from modelgrid.gateway.upstream import EngineHead
+from modelgrid.spec.units import format_bytes
 
 _TEXT_HEAD: Final = EngineHead(
     status=200,
@@ -83,7 +84,9 @@ class PlainReply:
         self._caller.answer(as_text(answer))
 
     def _collect(self, data: bytes, ended: bool) -> None:
-        self._collected += data[: REPORTED_BYTES - len(self._collected)]
+        self._collected += data
+        if len(self._collected) > WHOLE_BYTES:
+            raise EngineTrouble(f"sent an answer larger than {format_bytes(WHOLE_BYTES)} that is no stream")
         if not ended:
             return
         body = bytes(self._collected)

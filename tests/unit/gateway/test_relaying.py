@@ -323,6 +323,24 @@ def test_plain_text_from_an_engine_that_does_not_stream(play: Play) -> None:
     play(scene)
 
 
+def test_plain_text_from_an_engine_that_does_not_stream_is_whole_or_an_error(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        text = b"x" * len(json.loads(asked.body)["messages"][0]["content"])
+        await asked.sized(b'{"choices":[{"message":{"content":"%b"}}]}' % text)
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        large, too_large = b"y" * (1 << 20), b"y" * (4 << 20)
+        assert (await world.post("/v1/chat/m", large)).body == b"x" * len(large)
+        answered = await world.post("/v1/chat/m", too_large)
+        assert answered.status == 502
+        assert b"it sent an answer larger than 4.0 MiB that is no stream" in answered.body
+        await until(lambda: world.controller.load == {})
+
+    play(scene)
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_error_within_a_plain_text_stream_is_never_a_whole_answer(play: Play, begun: bool) -> None:
     async def script(asked: Asked) -> None:

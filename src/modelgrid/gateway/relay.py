@@ -139,7 +139,8 @@ class Relay:
         self._upstream = None
         destination = self._destination
         assert destination is not None
-        if loss.is_stale and not self._reply.is_begun:
+        if loss.is_stale and not self._reply.is_begun and self._attempts < ATTEMPTS:
+            self._attempts += 1  # it may as well be the request that the engine fails of
             self._send(destination, None)  # the same replica, by a connection that it can't have closed for idleness
             return
         self._board.report(destination.target.replica, loss)

@@ -9,7 +9,7 @@ from time import perf_counter
 import pytest
 
 from modelgrid.spec import Outcome, Target, Unavailable
-from unit.gateway.world import Asked, Engine, Play, World, route, until
+from unit.gateway.world import Asked, Engine, Play, World, echo, route, until
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"m"}'
@@ -167,6 +167,49 @@ def test_an_engine_that_always_breaks_is_not_tried_for_ever(play: Play) -> None:
         assert (answered.status, error["type"], error["code"]) == (502, "engine_error", "engine_lost")
         assert "tried 8 times" in error["message"]
         assert len(engine.asked) == 8
+
+    play(scene)
+
+
+def test_a_request_that_each_replica_dies_of_is_not_given_to_one_after_the_other_for_ever(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(stall)
+        caller = await world.call()
+
+        async def found_sick(number: int) -> None:
+            await until(lambda: len(engine.asked) == number)
+            await world.controller.publish(route())
+            engine.asked[-1].drop()
+
+        await world.controller.publish(route(engine.target("m-1")))
+        caller.post(CHAT, BODY)
+        await found_sick(1)
+        for number in range(2, 9):
+            await world.controller.publish(route(engine.target(f"m-{number}")))
+            await found_sick(number)
+        answered = await caller.answer()
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["code"]) == (502, "engine_lost")
+        assert "tried 8 times" in error["message"]
+        await world.controller.publish(route(engine.target("m-9")))
+        assert len(engine.asked) == 8
+
+    play(scene)
+
+
+def test_a_request_that_is_sent_by_kept_connections_is_not_sent_more_often(play: Play) -> None:
+    async def scene(world: World) -> None:
+        async def all_at_once(asked: Asked) -> None:
+            await until(lambda: len(engine.asked) == 20)
+            await echo(asked)
+
+        engine = await world.engine(all_at_once)
+        await world.controller.publish(route(*(engine.target(f"m-{number}") for number in range(20))))
+        await asyncio.gather(*(world.post(CHAT, BODY) for _ in range(20)))
+        assert engine.open_connections == 20
+        engine.script = drop
+        assert b"tried 8 times" in (await world.post(CHAT, BODY)).body
+        assert len(engine.asked) == 20 + 8
 
     play(scene)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -129,14 +128,16 @@ def test_told_twice_it_ends_at_once(play: Play) -> None:
     play(scene)
 
 
-def test_a_worker_whose_link_fails_for_a_defect_ends_and_says_so(play: Play) -> None:
+def test_a_worker_whose_link_fails_for_a_defect_ends_by_itself_and_says_so(play: Play) -> None:
     async def scene(world: World) -> None:
-        with pytest.raises(UnicodeEncodeError):
-            await asyncio.wait_for(asyncio.shield(world.worker), PATIENCE_S)
+        await until(world.worker.done)
+        ends.append(world.worker.exception())
         assert not takes_connections(world.address)
 
-    with pytest.raises(UnicodeEncodeError):  # as its world ends
+    ends: list[BaseException | None] = []
+    with pytest.raises(UnicodeEncodeError) as raised:  # again as its world ends
         play(scene, link_socket=Path("no\ud800name"))
+    assert ends == [raised.value]
 
 
 @pytest.mark.parametrize("twice", [False, True])

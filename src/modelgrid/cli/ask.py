@@ -89,14 +89,17 @@ def store() -> Iterator[Store]:
 
 def configuration(named: Path | None) -> Config:
     """The configuration as it would be served. Every problem of it ends the command."""
-    from modelgrid.config import ConfigError, find_config, load_config
+    from modelgrid.config import ConfigError, MachineConfig, find_config, load_config
     from modelgrid.config.paths import find_paths
+    from modelgrid.hardware import measure_machine
     from modelgrid.weights import hub_answers
 
     try:
         path = find_config(find_paths(), os.environ, named)
-        # Which default is embedded depends on whether weights can be had.
-        return load_config(path, environ=os.environ, hub=path is not None or hub_answers())
+        # Which default is embedded depends on whether weights can be had, and on the memory that they would take.
+        hub = path is not None or hub_answers()
+        memory_bytes = None if path else measure_machine(MachineConfig(), None).memory_bytes
+        return load_config(path, environ=os.environ, hub=hub, memory_bytes=memory_bytes)
     except ConfigError as error:
         raise Failure(f"cannot use the configuration:\n{error}") from error
 

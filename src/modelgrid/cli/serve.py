@@ -25,9 +25,10 @@ def serve(named: Path | None, host: str | None, port: int | None, workers: int |
     requests in flight finish, then end every process that was started; a second Ctrl-C doesn't wait for requests.
     """
     from modelgrid.cli.announce import Announcer
-    from modelgrid.config import ConfigError, find_config, load_config
+    from modelgrid.config import ConfigError, MachineConfig, find_config, load_config
     from modelgrid.config.paths import find_paths
     from modelgrid.daemon.supervisor import Plan, ServeError, supervise
+    from modelgrid.hardware import measure_machine
     from modelgrid.store import StoreError
     from modelgrid.telemetry import set_up_logging
     from modelgrid.weights import hub_answers
@@ -38,10 +39,12 @@ def serve(named: Path | None, host: str | None, port: int | None, workers: int |
     try:
         path = find_config(paths, os.environ, named)
         hub = path is not None or hub_answers()
-        config = load_config(path, environ=os.environ, overrides=overrides, hub=hub)
+        memory_bytes = None if path else measure_machine(MachineConfig(), None).memory_bytes
+        config = load_config(path, environ=os.environ, overrides=overrides, hub=hub, memory_bytes=memory_bytes)
         paths.make()
         set_up_logging(paths.logs / "supervisor.log")
-        supervise(paths, Plan(config, path, overrides, hub), Announcer(paths, config, hub=hub).announce)
+        plan = Plan(config, path, overrides, hub, memory_bytes)
+        supervise(paths, plan, Announcer(paths, config, hub=hub).announce)
     except ConfigError as error:
         raise Failure(f"cannot serve this configuration:\n{error}") from error
     except (ServeError, StoreError) as error:

@@ -20,7 +20,7 @@ def main() -> None:
         from modelgrid.daemon.controller_process import run_controller
 
         path = Path(options["config"]) if options["config"] else None
-        file = ConfigFile(path, paths.last_config, options["overrides"], hub=options["hub"])
+        file = ConfigFile(path, paths.last_config, options["overrides"], options["hub"], options["memory_bytes"])
         run_controller(paths, file, gateway)
     else:
         from modelgrid.daemon.gateway_process import run_gateway

@@ -24,12 +24,15 @@ class ConfigFile:
     copy: Path  # as closed to others as the file may have to be
     overrides: Mapping[str, str]
     hub: bool
+    memory_bytes: int | None = None  # measured, for the embedded default
     _copied: str = field(default="", init=False)  # the digest of what the copy holds
 
     def load(self) -> Config:
         """Read the file. Raises ConfigError."""
         before = self._content()
-        config = load_config(self.path, environ=os.environ, overrides=self.overrides, hub=self.hub)
+        config = load_config(
+            self.path, environ=os.environ, overrides=self.overrides, hub=self.hub, memory_bytes=self.memory_bytes
+        )
         if before is not None and config.digest != self._copied and before == self._content():
             self._keep(before)
             self._copied = config.digest

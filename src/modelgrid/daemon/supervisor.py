@@ -56,12 +56,13 @@ class ServeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to serve. `path` and `overrides` are how the controller reads `config` again."""
+    """What to serve. The others are how the controller reads `config` again."""
 
     config: Config
     path: Path | None
     overrides: Mapping[str, str]
     hub: bool
+    memory_bytes: int | None = None
 
 
 # It runs beside what serves: the event is set when the end begins, and it is cancelled when all has ended. The deaths
@@ -102,6 +103,7 @@ class _Supervisor:
             "config": str(plan.path) if plan.path else None,
             "overrides": dict(plan.overrides),
             "hub": plan.hub,
+            "memory_bytes": plan.memory_bytes,
             "gateway": dataclasses.asdict(plan.config.gateway),
         }
         self._controller = Child(

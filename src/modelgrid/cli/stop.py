@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--grace", default="30s", show_default=True, help="How long requests and engines may take to end.")
+@click.option(
+    "--grace",
+    default="30s",
+    show_default=True,
+    help="How long requests and engines may take to end that a daemon which was killed has left. One that runs has "
+    "the times of its configuration: gateway.grace, and each model's stop_grace.",
+)
 def stop(grace: str) -> None:
     """Stop the daemon and everything that it started.
 
-    Requests in flight may finish. Also ends gateway workers and engines that a daemon which was killed has left.
+    Requests in flight may finish. Also ends gateway workers and engines that a daemon which was killed has left, and a
+    daemon that hangs.
     """
     from modelgrid.config.paths import find_paths
     from modelgrid.daemon.leftovers import StopError

@@ -74,6 +74,20 @@ def test_a_child_that_keeps_dying_is_started_again_with_growing_pauses(deaths: l
     asyncio.run(scene())
 
 
+def test_a_child_that_cannot_be_started_is_tried_again_with_pauses(deaths: list[Death]) -> None:
+    async def scene() -> None:
+        child = Child("large", ["x" * 2**24], {}, died=deaths.append)  # more than the system takes
+        keeping = asyncio.create_task(child.keep())
+        await until(lambda: len(deaths) == 3)
+        assert not child.has_ended_well
+        child.end()
+        await asyncio.wait_for(keeping, PATIENCE_S)
+        assert [death.again_in_s for death in deaths] == [0.0, 0.2, 1.0]
+        assert all(death.how.startswith("could not be started: ") for death in deaths)
+
+    asyncio.run(scene())
+
+
 def test_a_killed_worker_is_replaced_and_can_be_found_and_ended(
     worker: Child, paths: Paths, deaths: list[Death]
 ) -> None:

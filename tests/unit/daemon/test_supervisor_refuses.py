@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import socket
+import sqlite3
 import tempfile
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from modelgrid.config import Config, GatewayConfig
 from modelgrid.config.paths import Paths, find_paths
 from modelgrid.daemon.children import Death
 from modelgrid.daemon.supervisor import Plan, ServeError, running_pid, supervise
-from modelgrid.store import open_store
+from modelgrid.store import StoreError, open_store
 
 
 @pytest.fixture
@@ -72,6 +74,17 @@ def test_a_revoked_key_is_no_key(paths: Paths) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_loopback_needs_no_key(paths: Paths, taken: int, host: str) -> None:
     assert "port is in use" in refused(paths, host=host, port=taken)
+
+
+def test_a_store_that_cannot_tell_what_was_is_refused(paths: Paths, taken: int) -> None:
+    """Before anything is started: a controller would die of it again and again."""
+    paths.make()
+    open_store(paths.store).close()
+    with contextlib.closing(sqlite3.connect(paths.store)) as store:
+        store.execute("INSERT INTO replicas VALUES ('a-1', '{}')")
+        store.commit()
+    with pytest.raises(StoreError, match="cannot read"):
+        supervise(paths, Plan(Config(gateway=GatewayConfig(port=taken)), None, {}, hub=False), never)
 
 
 def test_a_second_serve_of_the_same_home_is_refused(paths: Paths) -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import modelgrid
-from modelgrid.runtimes.environments import Environments
+from modelgrid.runtimes.environments import MAKING, ROLE, Environments
 from modelgrid.runtimes.runtime import StartError
 from modelgrid.spec import Environment
 
@@ -188,6 +188,21 @@ def test_a_cancelled_build_ends_uv_and_is_made_anew(tmp_path: Path, hanging: Env
     mend(tmp_path)
     with pytest.raises(StartError, match="uv failed"):  # and not: waits for ever
         asyncio.run(environments.ready(hanging, quiet))
+
+
+def test_who_makes_an_environment_is_marked_as_such(
+    tmp_path: Path, hanging: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROLE, "controller")
+
+    async def scenario() -> None:
+        task = asyncio.create_task(Environments(tmp_path / "e").ready(hanging, quiet))
+        await wait_for(lambda: (tmp_path / "building").exists())
+        assert {process.environ()[ROLE] for process in below(os.getpid())} == {MAKING}
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(scenario())
 
 
 def test_what_a_killed_builder_leaves_running_is_not_joined_by_another(tmp_path: Path, hanging: Environment) -> None:

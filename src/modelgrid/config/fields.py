@@ -236,8 +236,15 @@ class ModelSection(_Section):
         "`/`, `./`, `../` or `~`, or exists relative to this file).",
     )
     aliases: list[Name] = Field(default=[], description="Further names that callers may use in `model`.")
-    args: list[Word] = Field(default=[], description="Arguments for the engine, handed over as they are written.")
-    env: dict[Variable, EnvValue] = Field(default={}, description="Environment variables of the engine.")
+    args: list[Word] = Field(
+        default=[],
+        description="Arguments for the engine, handed over as they are written (engine custom: as `command` is).",
+    )
+    env: dict[Variable, EnvValue] = Field(
+        default={},
+        description="Environment variables of the engine, handed over in the same way. Those that are called `…KEY`, "
+        "`…TOKEN`, `…SECRET` or `…PASSWORD` are never shown.",
+    )
     needs: NeedsSection = Field(default=NeedsSection(), description="What one replica takes.")
     scaling: ScalingSection = Field(
         default=ScalingSection(), description="How many replicas, and when the last one goes."
@@ -246,7 +253,7 @@ class ModelSection(_Section):
     command: list[Word] = Field(
         default=[],
         description="Engine custom: the program and its arguments. `{port}`, `{host}`, `{python}` and `{bin}` are "
-        "filled in; `{{` stands for a brace. Runs in this file's folder.",
+        "filled in; `{{` stands for a brace, so `{{port}` is the text `{port}`. Runs in this file's folder.",
     )
     service_script: FilePath | None = Field(
         default=None,

@@ -25,9 +25,10 @@ Edits are taken up while modelgrid serves. An edit with a mistake is reported, a
 number of seconds. Relative paths are relative to the file.
 
 **Variables.** `${NAME}` in any value stands for the environment variable, `${NAME:-text}` for it or else the text, and
-`$${` for the characters `${`. Secrets belong there: `config show` and messages mask them, and engines don't inherit
-variables that the file takes in this way. An engine that needs one says so: `env: {NAME: "${NAME}"}`. (Those that
-every program may need, such as `HOME`, `PATH` and `HF_TOKEN`, are inherited all the same.)
+`$${` for the characters `${`. Secrets belong there: what comes from a variable that is called `…KEY`, `…TOKEN`,
+`…SECRET`, `…CREDENTIALS` or `…PASSWORD` is masked in messages, in engines' logs and by `config show`. Engines don't
+inherit variables that the file takes in this way. An engine that needs one says so: `env: {NAME: "${NAME}"}`. (Those
+that every program may need, such as `HOME`, `PATH` and `HF_TOKEN`, are inherited all the same.)
 
 **From outside the file.** `MODELGRID_GATEWAY__PORT=9001` sets `gateway.port`: each double underscore goes a level down.
 In a model's name, whatever is no letter or digit is a `_`: `MODELGRID_MODELS__QWEN2_5_7B__SCALING__MIN=1`. A value that

@@ -44,7 +44,7 @@ class ModelSpec:
 
     name: ModelName
     engine: str
-    source: str | None = None  # hub id, absolute local path, or a scheme of modelgrid.weights ("package:…")
+    source: str | None = None  # hub id, absolute local path, or one of modelgrid.spec.source
     aliases: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets

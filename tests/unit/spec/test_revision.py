@@ -38,6 +38,7 @@ RUNNING_REPLICAS_STAY: dict[str, Any] = {
     "scaling": Scaling(min=1),
     "limits": Limits(queue=1),
     "start_timeout_s": 1.0,
+    "health_timeout_s": 1.0,
     "stop_grace_s": 1.0,
 }
 

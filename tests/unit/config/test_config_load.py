@@ -120,6 +120,13 @@ def test_a_source_is_a_path_where_it_looks_like_one_or_exists(
     assert config.models[0].source == expected.format(here=tmp_path, above=tmp_path.parent, home="/home/somebody")
 
 
+def test_a_path_that_is_too_long_only_below_its_folder_is_not_there(load: Load) -> None:
+    long = "x/" * 2047
+    config = load(f"models: {{m: {{engine: vllm, source: {long}}}, n: {{service_script: {long}}}}}")
+    assert config.models[0].source == long
+    assert config.models[1].requirements is None
+
+
 def test_a_custom_command_runs_in_the_folder_of_the_file(load: Load, tmp_path: Path) -> None:
     config = load("models: {m: {engine: custom, command: [./serve, '{port}'], needs: {memory: 1GiB}}}")
     assert (config.models[0].command, config.models[0].cwd) == (("./serve", "{port}"), str(tmp_path))

@@ -29,6 +29,7 @@ from modelgrid.spec import (
     AccessKey,
     Action,
     Demand,
+    Drain,
     Event,
     Failures,
     Fleet,
@@ -392,10 +393,8 @@ class Controller:
                     news.append(Event(self._clock(), self._model_of(id), id, "stop", why))
                 case Refuse(model=model, why=why) if model not in self._refusals:
                     news.append(Event(self._clock(), model, None, "refuse", why))
-                case _ if not isinstance(action, Stop | Refuse):
-                    news.append(
-                        Event(self._clock(), self._model_of(action.replica), action.replica, "drain", action.why)
-                    )
+                case Drain(replica=id, why=why):
+                    news.append(Event(self._clock(), self._model_of(id), id, "drain", why))
         if news:
             self._store.record(news)
         for event in news:

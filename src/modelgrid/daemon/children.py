@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import structlog
 
-_PAUSES_S = (0.0, 0.2, 1.0, 5.0)
-_STABLE_S = 30.0
+_PAUSES_S = (0.0, 0.2, 0.5, 5.0)
+_STABLE_S = 5.0
 
 log = structlog.get_logger()
 

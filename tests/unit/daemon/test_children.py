@@ -69,7 +69,7 @@ def test_a_child_that_keeps_dying_is_started_again_with_growing_pauses(deaths: l
         await until(lambda: len(deaths) == 4)
         child.end()
         await asyncio.wait_for(keeping, 2)  # not after the last pause
-        assert deaths == [Death("odd", "exited with code 1", pause_s) for pause_s in (0.0, 0.2, 1.0, 5.0)]
+        assert deaths == [Death("odd", "exited with code 1", pause_s) for pause_s in (0.0, 0.2, 0.5, 5.0)]
 
     asyncio.run(scene())
 
@@ -82,7 +82,7 @@ def test_a_child_that_cannot_be_started_is_tried_again_with_pauses(deaths: list[
         assert not child.has_ended_well
         child.end()
         await asyncio.wait_for(keeping, PATIENCE_S)
-        assert [death.again_in_s for death in deaths] == [0.0, 0.2, 1.0]
+        assert [death.again_in_s for death in deaths] == [0.0, 0.2, 0.5]
         assert all(death.how.startswith("could not be started: ") for death in deaths)
 
     asyncio.run(scene())

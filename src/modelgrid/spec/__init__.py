@@ -15,14 +15,19 @@ from modelgrid.spec.fleet import (
 from modelgrid.spec.launch import Environment, Exited, FirstRequest, Launch, Running, Seen
 from modelgrid.spec.messages import (
     AccessKey,
+    Choice,
     Demand,
     Hello,
     Load,
     Outcome,
+    Parameters,
+    Quota,
     Route,
+    Routing,
     RoutingTable,
     Target,
     Unavailable,
+    Virtual,
 )
 from modelgrid.spec.model import Limits, ModelName, ModelSpec, ReplicaId, Scaling
 from modelgrid.spec.replica import MOVES, IllegalMove, Replica, State
@@ -33,6 +38,7 @@ __all__ = [
     "MOVES",
     "AccessKey",
     "Action",
+    "Choice",
     "Demand",
     "Drain",
     "Environment",
@@ -55,11 +61,14 @@ __all__ = [
     "ModelStatus",
     "NewKey",
     "Outcome",
+    "Parameters",
+    "Quota",
     "Refuse",
     "Replica",
     "ReplicaId",
     "ReplicaStatus",
     "Route",
+    "Routing",
     "RoutingTable",
     "Running",
     "Scaling",
@@ -71,6 +80,7 @@ __all__ = [
     "Target",
     "Unavailable",
     "Unknown",
+    "Virtual",
     "Why",
     "Wish",
 ]

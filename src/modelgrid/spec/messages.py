@@ -18,6 +18,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     url: str  # OpenAI base URL: http://127.0.0.1:40213/v1 or https://host/v1; no trailing slash
     model: str  # the name that the engine knows the model by
     key: str | None = None  # bearer token for the engine
+    slot: int = 0  # where workers count together what it has in flight; 0: each worker for itself
 
     def __repr__(self) -> str:
         return f"Target(replica={self.replica!r}, url={self.url!r}, model={self.model!r})"
@@ -30,10 +31,53 @@ class Unavailable(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: float
 
 
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key's or a model's callers may use, over all workers; None: as much as they like."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None  # requests in flight
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model does to the top-level fields of a JSON request, in this order. Values are JSON, as text."""
+
+    strip: tuple[str, ...] = ()  # taken out
+    default: dict[str, str] = {}  # put in where the caller sends none
+    set: dict[str, str] = {}  # put in, whatever the caller sends
+    cap: dict[str, float] = {}  # a larger number becomes this one; a field that isn't there stays so
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model's replicas are chosen among."""
+
+    policy: Literal["least_outstanding", "session", "prefix"] = "least_outstanding"
+    session: tuple[str, ...] = ()  # session: where its id is looked for: "header:x-session-id", "body:user"
+    slack: float = 1.25  # a replica of one's own may have this many times the mean in flight, then another takes over
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the models behind a virtual one."""
+
+    model: str
+    weight: float = 1.0
+    parameters: Parameters | None = None
+
+
+class Virtual(msgspec.Struct, frozen=True, kw_only=True):
+    """One name over several models."""
+
+    choices: tuple[Choice, ...]  # in order of preference
+    choose: Literal["first", "weight"] = "first"  # first: that is warm and has room
+    spill_over: int | None = None  # requests waiting or in flight, for each ready replica, that make a model full
+    fall_back: bool = True  # to the next one when a model fails before its answer has begun
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One model: where it is ready, and what its callers may use."""
 
     model: str
+    slot: int = 0  # where workers count together who waits for it, and what its quota has left
     aliases: tuple[str, ...] = ()
     operations: tuple[str, ...] = ()  # of modelgrid.spec.operations: what its engine serves
     targets: tuple[Target, ...] = ()  # empty: cold; requests wait
@@ -43,6 +87,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     created: int = 0  # seconds since the epoch, for /v1/models
     state: str = "cold"  # ready, starting, cold, unavailable: for people
     why: str = ""
+    endpoint: str | None = None  # a path of its own, which is the model's name as well: /v1/mine/generate
+    quota: Quota | None = None
+    parameters: Parameters | None = None
+    routing: Routing = Routing()
+    virtual: Virtual | None = None  # then there are no targets: those of its choices serve
 
 
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +100,9 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     sha256: str
+    slot: int = 0  # where workers count together what it uses
+    quota: Quota | None = None
+    models: tuple[str, ...] | None = None  # None: all of them
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True, tag="table"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
+from msgspec import structs
 
 from modelgrid.config import show
 from modelgrid.config.paths import Paths
@@ -19,7 +20,8 @@ from modelgrid.controller.link import Link
 from modelgrid.controller.probes import Probes, phases_in_ms
 from modelgrid.controller.settings import Settings
 from modelgrid.controller.sizes import Sizes
-from modelgrid.controller.tablefile import read_number, write_table
+from modelgrid.controller.slots import Named, allot, recovered
+from modelgrid.controller.tablefile import read_table, write_table
 from modelgrid.controller.traffic import Traffic
 from modelgrid.controller.view import Surroundings, picture
 from modelgrid.engines import ENGINES
@@ -55,7 +57,7 @@ from modelgrid.spec import (
     Unknown,
     Wish,
 )
-from modelgrid.spec.messages import FromWorker, RoutingTable
+from modelgrid.spec.messages import SLOTS, FromWorker, RoutingTable
 from modelgrid.store import Saved, Store, StoreError
 from modelgrid.telemetry import redacted
 
@@ -106,7 +108,10 @@ class Controller:
         self._failures: dict[ModelName, Failures] = dict(saved.failures)
         self._next = saved.next
         self._saved = saved
-        self._number = max(saved.table, read_number(paths.table))
+        last_table = read_table(paths.table)
+        self._number = max(saved.table, last_table.number if last_table else 0)
+        self._slots = recovered(last_table)
+        self._is_short_of_slots = False
         self._table: RoutingTable | None = None
         self._routed_in: dict[str, int] = {}  # the table in which routing to a replica began or ended
         self._launched: dict[ReplicaId, Launch] = {}
@@ -418,18 +423,24 @@ class Controller:
         self._probes.keep(frozenset(probed))
 
     def _publish(self) -> None:
+        self._slots = allot(self._slots, self._named())
         targets = {}
         for replica in self._replicas:
             seen = self._seen.get(replica.id)
             launch = self._launched.get(replica.id)
             if launch is not None and seen is not None and isinstance(seen.state, Running):
                 targets[replica.id] = Target(
-                    replica=replica.id, url=seen.state.url, model=launch.served, key=launch.key
+                    replica=replica.id,
+                    url=seen.state.url,
+                    model=launch.served,
+                    key=launch.key,
+                    slot=self._slots.of("replica", replica.id),
                 )
         for spec in self._settings.config.models:
             self._created.setdefault(spec.name, int(self._started))
-        routes = tables.routes(self._fleet, targets, self._refusals, self._created, self._ended)
-        if tables.same(self._table, routes, self._keys):
+        routes = tables.routes(self._fleet, targets, self._refusals, self._created, self._ended, self._slots)
+        keys = tuple(structs.replace(key, slot=self._slots.of("key", key.id)) for key in self._keys)
+        if tables.same(self._table, routes, keys):
             return
         self._number += 1
         if self._table is None:  # nobody knows what the table of an earlier controller said
@@ -437,12 +448,23 @@ class Controller:
         else:
             changed = tables.routed(self._table.routes) ^ tables.routed(routes)
         self._routed_in |= dict.fromkeys(changed, self._number)
-        self._table = RoutingTable(number=self._number, routes=routes, keys=self._keys)
+        self._table = RoutingTable(number=self._number, routes=routes, keys=keys, last_slot=self._slots.last)
         self._link.publish(self._table)
         try:
             write_table(self._paths.table, self._table)
         except OSError as error:  # it is for workers that start while nobody is here: no reason not to be here
             log.error("table.not_written", path=str(self._paths.table), why=str(error))
+
+    def _named(self) -> list[Named]:
+        """All that workers count for. Replicas also while they are no targets: what is in flight on them counts."""
+        named: list[Named] = [("model", spec.name) for spec in self._settings.config.models]
+        named += [("key", key.id) for key in self._keys]
+        named += [("replica", replica.id) for replica in self._replicas]
+        is_short = len(named) > SLOTS
+        if is_short and not self._is_short_of_slots:
+            log.warning("table.out_of_slots", names=len(named), slots=SLOTS, why="each worker counts for itself")
+        self._is_short_of_slots = is_short
+        return named
 
     def _act(self, actions: Iterable[Action]) -> None:
         models = {model.spec.name: model for model in self._fleet.models}

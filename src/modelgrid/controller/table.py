@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from modelgrid.controller.slots import Slots
 from modelgrid.engines import ENGINES
 from modelgrid.spec import (
     AccessKey,
@@ -20,6 +21,7 @@ from modelgrid.spec import (
     Unavailable,
 )
 
+_NO_SLOTS = Slots()
 _RETRY_STEP_S = 5.0  # retry times are rounded up to it, so that a clock's tick makes no new table
 
 
@@ -29,6 +31,7 @@ def routes(
     refusals: Mapping[ModelName, Refuse],
     created: Mapping[ModelName, int],
     ended: Mapping[ModelName, str],
+    slots: Slots = _NO_SLOTS,
 ) -> tuple[Route, ...]:
     """A route for each model. `targets` says how replicas are reached; only the READY are routed to."""
     found = []
@@ -41,6 +44,7 @@ def routes(
         found.append(
             Route(
                 model=name,
+                slot=slots.of("model", name),
                 aliases=model.spec.aliases,
                 operations=ENGINES[model.spec.engine].operations(model.spec),
                 targets=ready,

@@ -20,9 +20,9 @@ def write_table(path: Path, table: RoutingTable) -> None:
     fresh.replace(path)
 
 
-def read_number(path: Path) -> int:
-    """The number of the table in the file; 0 where there is none that can be read."""
+def read_table(path: Path) -> RoutingTable | None:
+    """The table in the file; None where there is none that can be read."""
     try:
-        return decode_table(path.read_bytes()).number
+        return decode_table(path.read_bytes())
     except (OSError, msgspec.DecodeError):
-        return 0
+        return None

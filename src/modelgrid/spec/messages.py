@@ -6,9 +6,11 @@ line, told apart by ``"type"``. A worker says `Hello` first.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
+
+SLOTS: Final = 16_383  # numbers from 1 under which workers count together: for keys, models and replicas, all in one
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +113,7 @@ class RoutingTable(msgspec.Struct, frozen=True, kw_only=True, tag="table"):
     number: int
     routes: tuple[Route, ...] = ()
     keys: tuple[AccessKey, ...] = ()  # empty: no key is asked for
+    last_slot: int = 0  # the one that was handed out last: the next controller goes on from there
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -128,6 +131,14 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True, tag="demand"):
     oldest_s: float  # how long the oldest has waited
 
 
+class Series(msgspec.Struct, frozen=True, array_like=True):
+    """One series of a metric, counted since the worker began; a gauge as it is."""
+
+    metric: str  # its name, of modelgrid.spec.metrics
+    labels: tuple[str, ...]  # their values, in the metric's order
+    values: tuple[float, ...]  # one; a histogram's sum, its buckets each for itself, and what is above the last
+
+
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     """What a worker has in flight, by replica. Sent on every table, on a change to or from none, and each second.
 
@@ -137,6 +148,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     table: int
     in_flight: dict[str, int]
     requests: dict[str, int] = {}  # finished since the last Load, by model
+    meters: tuple[Series, ...] = ()  # what has changed since the last Load; everything on a new link
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):

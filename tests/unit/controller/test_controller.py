@@ -31,7 +31,7 @@ def test_a_demand_starts_a_replica_which_is_probed_and_routed_to(play: Play) -> 
         assert stage.fakes.starts == ["a-1"]
         [target] = worker.route("a").targets
         key = target.key
-        assert target == Target(replica="a-1", url=f"http://127.0.0.1:{engine.port}/v1", model="a", key=key)
+        assert target == Target(replica="a-1", url=f"http://127.0.0.1:{engine.port}/v1", model="a", key=key, slot=2)
         assert engine.asked[:2] == ["/health", "/v1/chat/completions"]
         assert engine.keys == {f"Bearer {key}"}
         assert [event.what for event in stage.store.events("a", 9)] == ["start", "ready"]

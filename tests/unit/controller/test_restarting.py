@@ -52,6 +52,28 @@ def test_the_next_controller_keeps_what_is_ready_and_starts_nothing_twice(play: 
     play(scene, store=store)
 
 
+def test_slots_are_the_same_after_a_restart_and_what_has_gone_is_not_given_to_another(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.store.create_key("mine", 1.0)
+        engine, before = await serve(stage)
+        [key], route = before.table.keys, before.route("a")
+        slots = {key.slot, route.slot, route.targets[0].slot}
+        assert slots == {1, 2, 3}
+        await stage.kill()
+        stage.configure(spec("b"), spec("a", engine))
+        await stage.begin()
+        worker = await stage.worker("w2")
+        await stage.routed(worker, "a")
+        assert worker.table.keys == (key,)
+        assert (worker.route("a").slot, worker.route("a").targets) == (route.slot, route.targets)
+        assert worker.route("b").slot == 4
+        stage.configure(spec("c"), spec("a", engine))
+        await until(lambda: any(route.model == "c" for route in worker.table.routes))
+        assert (worker.route("c").slot, worker.table.last_slot) == (5, 5)
+
+    play(scene)
+
+
 def test_a_lost_store_is_made_good_by_what_runs(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         await serve(stage)

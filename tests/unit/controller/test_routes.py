@@ -37,9 +37,10 @@ from modelgrid.spec import (
     Unknown,
     Wish,
 )
+from modelgrid.spec.operations import OPERATIONS
 
 A = ModelName("a")
-ALL = ("chat", "completions", "embeddings")
+ALL = OPERATIONS
 SPEC = ModelSpec(A, "custom", aliases=("gpt",), command=("x",), limits=Limits(7, 9.0), scaling=Scaling(1, 3))
 MODEL = Model(SPEC, 4, waiting=2, last_used=90.0)
 

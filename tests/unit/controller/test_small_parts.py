@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from modelgrid.config import Config, ConfigError, ConfigProblem, GatewayConfig
 from modelgrid.controller import Launches, Settings
 from modelgrid.controller.phases import Phases
-from modelgrid.controller.tablefile import read_number, write_table
+from modelgrid.controller.tablefile import read_table, write_table
 from modelgrid.spec import Machine, ModelName, ModelSpec, ReplicaId, RoutingTable
 from modelgrid.spec.messages import decode_table
 
@@ -46,15 +46,15 @@ def test_a_table_is_written_for_its_owner_alone_and_read_back(tmp_path: Path) ->
         table = RoutingTable(number=number)
         write_table(path, table)
         assert decode_table(path.read_bytes()) == table
-        assert read_number(path) == number
+        assert read_table(path) == table
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["table.json"]
 
 
-def test_a_table_that_cannot_be_read_has_no_number(tmp_path: Path) -> None:
-    assert read_number(tmp_path / "none.json") == 0
+def test_a_table_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    assert read_table(tmp_path / "none.json") is None
     (tmp_path / "bad.json").write_bytes(b'{"type":"table","number":"x"')
-    assert read_number(tmp_path / "bad.json") == 0
+    assert read_table(tmp_path / "bad.json") is None
 
 
 class File:

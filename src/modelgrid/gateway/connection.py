@@ -1,24 +1,27 @@
-"""A caller's connection: reads one request after the other, within limits, and writes their answers in order."""
+"""A caller's connection: its requests are answered in the order in which they came, within limits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import NoReturn, Protocol, cast
-
-import httptools
-import msgspec
+import select
+from typing import Protocol, cast
 
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.deadline import Deadline
-from modelgrid.gateway.endpoints import Found
-from modelgrid.gateway.options import LINGER_S, PARSED_BYTES, PIPELINED_BYTES, GatewayOptions
-from modelgrid.gateway.request import NOT_FORWARDED, READ, Line, Request, forwarded, note, split_target
+from modelgrid.gateway.options import GONE_S, LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES
+from modelgrid.gateway.receiver import Ready, Receiver
+from modelgrid.gateway.receiver import Service as Checks
+from modelgrid.gateway.request import Head, Request
 
 
 class Job(Protocol):
     """A request that is being answered."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Something of an answer was written."""
+        ...
 
     def leave(self) -> None: ...
     def stop(self) -> None: ...
@@ -26,14 +29,15 @@ class Job(Protocol):
     def resume(self) -> None: ...
 
 
-class Service(Protocol):
-    """What answers requests, and counts what connections hold."""
+class Tunnel(Protocol):
+    """What a connection becomes once its caller and the engine have agreed on another protocol."""
 
-    options: GatewayOptions
-    loop: asyncio.AbstractEventLoop
+    def from_caller(self, data: bytes) -> None: ...
+    def caller_ended(self) -> None: ...
 
-    @property
-    def is_draining(self) -> bool: ...
+
+class Service(Checks, Protocol):
+    """What answers requests, and counts connections."""
 
     def opened(self, connection: ClientConnection) -> bool:
         """A connection came; False where there are too many."""
@@ -41,59 +45,35 @@ class Service(Protocol):
 
     def closed(self, connection: ClientConnection) -> None: ...
 
-    def hold(self, count: int) -> bool:
-        """`count` more bytes of bodies are held (fewer, where negative); False where that is too much."""
-        ...
-
-    def request_id(self) -> str: ...
-
-    def check(self, request: Request) -> Found | Answer:
-        """What a request's head asks for, or why it won't be answered; its body is not there yet."""
-        ...
-
-    def serve(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+    def serve(self, connection: ClientConnection, request: Request) -> Job | None:
         """Answer `request`, at once (None) or by a job."""
         ...
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """A request whose turn will come."""
-
-    request: Request
-    found: Found | Answer
-    must_close: bool = False  # what follows it on the connection can't be read
 
 
 class ClientConnection(asyncio.Protocol):
     """One caller. While a job is at work, what else arrives is held unparsed, so answers keep their order."""
 
+    # What most connections never need is said here, so that it costs them nothing.
+    _transport: asyncio.Transport | None = None
+    _request: Request | None = None  # whose turn it is
+    _job: Job | None = None
+    _receiver: Receiver | None = None
+    _tunnel: Tunnel | None = None
+    _is_resting = True  # between two requests, with nothing of the next one here
+    _is_serving = False
+    _is_closing = False
+    _is_deaf = False  # nothing more is read
+    _is_lingering = False
+    _is_paused = False  # the caller doesn't read
+    _is_stopped = False  # the caller's upload is not read for now
+    _has_ended = False  # the caller says that it sends no more
+    _held = b""
+
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._options = service.options
+        self._heads = service.heads
         self._deadline = Deadline(service.loop, self._expire)
-        self._transport: asyncio.Transport | None = None
-        self._ready: deque[Ready] = deque()
-        self._held = bytearray()
-        self._request: Request | None = None  # whose turn it is
-        self._job: Job | None = None
-        self._is_serving = False
-        self._is_closing = False
-        self._is_deaf = False  # nothing more is read
-        self._is_lingering = False
-        self._owes_continue = False
-        self._refusal: Answer | None = None  # why reading was stopped
-        self._is_paused = False
-        self._begin()
-
-    # The request that is being received.
-    _target: bytes
-    _head_bytes: int
-    _lines: list[Line]
-    _read: dict[bytes, bytes]
-    _head: Request | None
-    _found: Found | Answer | None
-    _pieces: list[bytes]
-    _body_bytes: int
+        self._ready: list[Ready] = []
 
     # What the worker calls.
 
@@ -120,15 +100,26 @@ class ClientConnection(asyncio.Protocol):
     def is_http10(self) -> bool:
         """See `Caller`."""
         assert self._request is not None
-        return self._request.is_http10
+        return self._request.head.is_http10
+
+    @property
+    def is_kept(self) -> bool:
+        """See `Caller`."""
+        request = self._request
+        assert request is not None
+        head = request.head
+        is_plain = head.is_kept and not head.is_http10 and request.upload is None
+        return is_plain and not self._is_closing and not self._service.is_draining
 
     def connection_line(self, *, must_close: bool = False) -> bytes:
         """See `Caller`."""
         assert self._request is not None
-        if must_close or self._is_closing or not self._request.keep_alive or self._service.is_draining:
+        head = self._request.head
+        is_uploading = self._request.upload is not None and not self._request.upload.is_ended
+        if must_close or self._is_closing or not head.is_kept or self._service.is_draining or is_uploading:
             self._is_closing = True
             return b"connection: close\r\n"
-        return b"connection: keep-alive\r\n" if self._request.is_http10 else b""
+        return b"connection: keep-alive\r\n" if head.is_http10 else b""
 
     def write(self, data: bytes) -> None:
         """See `Caller`."""
@@ -137,62 +128,117 @@ class ClientConnection(asyncio.Protocol):
 
     def answer(self, answer: Answer) -> None:
         """See `Caller`."""
-        assert self._request is not None
+        request = self._request
+        assert request is not None
         line = self.connection_line()
-        head_only = self._request.method == "HEAD"
-        self.write(answers.render(answer, request_id=self._request.id, connection=line, head_only=head_only))
+        head_only = request.head.method == "HEAD"
+        self.write(answers.render(answer, request_id=request.id, connection=line, head_only=head_only))
         self.finish()
 
     def finish(self) -> None:
         """See `Caller`."""
-        self._let_go_of_body()
-        self._request = None
+        request, self._request = self._request, None
         self._job = None
-        if self._refusal is not None and not self._ready:
-            self._linger()
-        elif self._is_closing or self._service.is_draining:
-            self.close()
-        elif not self._is_serving:
-            self._go_on()
+        if request is not None:
+            if len(request.body) > SMALL_BYTES:
+                self._service.hold(-len(request.body))
+            if request.upload is not None:
+                self._let_go_of_upload(request)
+        if self._is_closing or self._service.is_draining or self._ready or self._held or self._receiver is not None:
+            self._finish_slowly()
+        else:
+            self._is_resting = True
+            self._deadline.move(self._service.options.keep_alive_s)
 
     def close(self) -> None:
         """See `Caller`."""
         self._is_closing = self._is_deaf = True
+        self._is_resting = False
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
         """See `Caller`."""
         self._is_closing = self._is_deaf = True
+        self._is_resting = False
         if self._transport is not None:
             self._transport.abort()
+
+    def become(self, tunnel: Tunnel) -> None:
+        """From now on, bytes are not ours to read."""
+        assert self._request is not None
+        self._tunnel = tunnel
+        self._is_closing = True
+        self._deadline.stop()
+        early = self._request.body + self._held
+        self._held = b""
+        if early:
+            tunnel.from_caller(early)
+
+    # What an upload calls: see `Source`.
+
+    def pause_reading(self) -> None:
+        """See `Source`."""
+        if self._transport is not None and not self._is_stopped and not self._transport.is_closing():
+            self._is_stopped = True
+            self._transport.pause_reading()
+            self._watch()
+
+    def resume_reading(self) -> None:
+        """See `Source`."""
+        if self._transport is not None and self._is_stopped and not self._transport.is_closing():
+            self._is_stopped = False
+            self._transport.resume_reading()
+            self._set_deadline()
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._deadline.move(self._options.keep_alive_s)
+        self._deadline.move(self._service.options.keep_alive_s)
         if not self._service.opened(self):
-            self._refuse(answers.too_many_connections(self._options.connections))
+            self._refuse(answers.too_many_connections(self._service.options.connections))
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._is_resting and (seen := self._heads.find(data)) is not None:
+            head, start, length = seen
+            if len(data) - start == length and head.access is self._service.access:
+                self._serve_whole(head, data[start:])
+                return
+        if self._tunnel is not None:
+            self._tunnel.from_caller(data)
+        elif self._is_deaf:
             return
-        if self._request is not None or self._is_paused:
-            self._held += data
+        elif self._is_uploading and self._request is not None:
+            self._feed(data)
+            self._set_deadline()
+        elif self._request is not None or self._is_paused:
+            self._hold(data)
         else:
-            if self._held or len(data) > self._parsed_bytes():
+            if self._held or len(data) > self._parsed_bytes:
                 self._held += data
             else:
                 self._feed(data)
             self._go_on()
-        if len(self._held) > PIPELINED_BYTES and not self._is_deaf:
-            self.abort()  # to leave it in the kernel would hide that its caller leaves, which shows behind it only
+
+    def eof_received(self) -> bool:
+        """The caller sends no more: it is gone, or it waits for its answer. To tell them apart something is written,
+        which whoever is gone answers with a reset. In the middle of an answer nothing can be: then it is gone."""
+        if self._tunnel is not None:
+            self._tunnel.caller_ended()
+            return True
+        job, request = self._job, self._request
+        if job is None or job.is_begun or request is None or request.head.is_http10 or self._is_receiving:
+            return False
+        self._has_ended = True
+        self._probe(0)
+        return True
 
     def pause_writing(self) -> None:
         self._is_paused = True
-        self._is_timed = False
-        self._deadline.move(self._options.idle_timeout_s)
+        if self._tunnel is None:
+            self._is_resting = False
+            self._deadline.move(self._service.options.idle_timeout_s)
         if self._job is not None:
             self._job.pause()
 
@@ -207,10 +253,19 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio calls it so
         self._transport = None
         self._is_closing = self._is_deaf = True
+        self._is_resting = False
         self._deadline.close()
-        self._service.hold(-self._body_bytes - sum(len(ready.request.body) for ready in self._ready))
-        self._let_go_of_body()
+        requests = [ready.request for ready in self._ready]
+        if self._request is not None:
+            requests.append(self._request)
+        if self._receiver is not None:
+            self._receiver.let_go()
+        self._service.hold(-sum(len(request.body) for request in requests if len(request.body) > SMALL_BYTES))
+        for request in requests:
+            if request.upload is not None:
+                request.upload.close()
         self._ready.clear()
+        self._held = b""
         self._service.closed(self)
         job, self._job = self._job, None
         self._request = None
@@ -219,243 +274,184 @@ class ClientConnection(asyncio.Protocol):
 
     # Reading.
 
-    def _begin(self) -> None:
-        """Expect a request."""
-        self._parser = httptools.HttpRequestParser(self)
-        self._is_receiving = False  # a request has begun and not ended
-        self._is_timed = False  # the deadline is that of what is being received
-        self._idle_bytes = 0  # received since the request last came forward
-        self._start_request()
+    @property
+    def _is_receiving(self) -> bool:
+        return self._receiver is not None and self._receiver.is_receiving
 
-    def _start_request(self) -> None:
-        self._target = b""
-        self._head_bytes = 0
-        self._lines = []
-        self._read = {}
-        self._head = None
-        self._found = None
-        self._pieces = []
-        self._body_bytes = 0
+    @property
+    def _is_uploading(self) -> bool:
+        return self._receiver is not None and self._receiver.upload is not None
+
+    @property
+    def _parsed_bytes(self) -> int:
+        return PIPELINED_BYTES if self._receiver is None else self._receiver.parsed_bytes
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > PIPELINED_BYTES:
+            self.abort()  # to leave it in the kernel would hide that its caller leaves, which shows behind it only
 
     def _feed(self, data: bytes) -> None:
-        self._idle_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            if self._refusal is not None:
-                self._put_last(self._refusal)
-            elif isinstance(error, httptools.HttpParserCallbackError):
-                raise
-            elif "Connection: close" not in str(error):  # what follows the last request isn't one
-                self._put_last(answers.bad_request(f"cannot read the request: {error}"))
-            self._is_deaf = True
-        else:
-            if self._is_receiving and self._idle_bytes > self._options.header_bytes:
-                self._put_last(answers.head_too_large(self._options.header_bytes))
+        self._is_resting = False
+        if self._receiver is None:
+            self._receiver = Receiver(self._service, self, self._ready)
+        self._receiver.feed(data)
+        self._is_deaf = self._is_deaf or self._receiver.is_done
 
-    def _take_held(self) -> None:
-        count = self._parsed_bytes()
-        with memoryview(self._held) as held:
-            data = bytes(held[:count])
-        del self._held[:count]
-        self._feed(data)
-
-    def _parsed_bytes(self) -> int:
-        """How much to give the parser, which can't be stopped between two requests: the rest of a body of known
-        size, or little."""
-        if self._is_receiving and self._head is not None and b"content-length" in self._read:
-            return max(PARSED_BYTES, int(self._read[b"content-length"]) - self._body_bytes)
-        return PARSED_BYTES
-
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read on as if no upgrade had been offered: callers offer h2c unasked, and their parser stops there."""
-        head = self._head
-        self._ready.pop()
-        if head is None or head.method == "CONNECT":
-            self._put_last(answers.wrong_method("CONNECT", "/", ("GET", "POST")))
+    def _serve_whole(self, head: Head, body: bytes) -> None:
+        """A request that came at once, with a head that was seen before: nothing is left to parse."""
+        service = self._service
+        self._is_resting = False
+        request = self._request = Request(head, head.sent_id or service.request_id(), body)
+        if len(body) > SMALL_BYTES and not service.hold(len(body)):
+            self.answer(answers.too_many_bodies(service.options.bodies_bytes))
             return
-        lines = [b"%b %b HTTP/1.1\r\n" % (head.method.encode(), self._target)]
-        lines += [b"%b: %b\r\n" % item for item in self._read.items() if item[0] != b"connection"]
-        lines += [line for name, line in self._lines if name not in READ]
-        self._begin()
-        self._feed(b"".join([*lines, b"\r\n", rest]))
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        self._start_request()
-        self._is_receiving = True
-        self._is_timed = False
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-        self._count_head(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value))
-        if self._head is not None:  # trailers end here
-            return
-        lower = name.lower()
-        if lower in READ:
-            note(self._read, lower, value)
-        if lower not in NOT_FORWARDED:
-            self._lines.append((lower, b"%b: %b\r\n" % (name, value)))
-
-    def on_headers_complete(self) -> None:
-        self._is_timed = False
-        read = self._read
-        path, query = split_target(self._target)
-        request_id = read.get(b"x-request-id", b"").decode("latin-1")
-        forward = forwarded(self._lines, read.get(b"connection"))
-        if not request_id:
-            request_id = self._service.request_id()
-            forward += b"x-request-id: %b\r\n" % request_id.encode()
-        is_http10 = self._parser.get_http_version() == "1.0"
-        self._head = Request(
-            id=request_id,
-            method=self._parser.get_method().decode(),
-            path=path,
-            query=query,
-            is_http10=is_http10,
-            keep_alive=self._parser.should_keep_alive(),
-            read=read,
-            forward=forward,
-        )
-        self._found = self._check_head(self._head)
-        if isinstance(self._found, Answer) and _has_body(read):
-            self._stop(self._found)  # its body isn't worth reading
-        if not is_http10 and read.get(b"expect", b"").lower() == b"100-continue":
-            self._owes_continue = True
-
-    def on_body(self, data: bytes) -> None:
-        self._is_timed = False
-        self._idle_bytes = 0
-        self._owes_continue = False
-        self._body_bytes += len(data)
-        self._pieces.append(data)
-        if not self._service.hold(len(data)):
-            self._stop(answers.too_many_bodies(self._options.bodies_bytes))
-        if self._body_bytes > self._options.body_bytes:
-            self._stop(answers.body_too_large(self._options.body_bytes))
-
-    def on_message_complete(self) -> None:
-        assert self._head is not None
-        assert self._found is not None
-        self._idle_bytes = 0
-        self._is_receiving = self._owes_continue = False
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        request = msgspec.structs.replace(self._head, body=body) if body else self._head
-        self._pieces = []
-        self._body_bytes = 0  # the request holds them now
-        self._ready.append(Ready(request, self._found))
-
-    def _check_head(self, head: Request) -> Found | Answer:
-        found = self._service.check(head)
-        length = head.read.get(b"content-length")
-        if isinstance(found, Found) and length is not None and int(length) > self._options.body_bytes:
-            return answers.body_too_large(self._options.body_bytes)
-        return found
-
-    def _count_head(self, count: int) -> None:
-        self._head_bytes += count
-        if self._head_bytes > self._options.header_bytes:
-            self._stop(answers.head_too_large(self._options.header_bytes))
+        job = service.serve(self, request)
+        if self._request is request:
+            self._job = job
+            self._deadline.stop()
 
     # Answering, in order.
+
+    def _finish_slowly(self) -> None:
+        """One answer is whole; see what is next."""
+        receiver = self._receiver
+        if receiver is not None and receiver.refusal is not None and not self._ready:
+            self._linger()
+        elif self._is_closing or self._service.is_draining:
+            self._close_gently()
+        elif not self._is_serving:
+            self._go_on()
 
     def _go_on(self) -> None:
         """Serve what is ready, one after the other, then wait for more."""
         self._is_serving = True  # answers that come at once return here, instead of calling deeper and deeper
         while self._request is None and not self._is_closing and not self._is_paused:
             if self._ready:
-                self._serve(self._ready.popleft())
+                self._serve(self._ready.pop(0))
             elif self._held and not self._is_deaf:
-                self._take_held()
+                count = self._parsed_bytes
+                data, self._held = self._held[:count], self._held[count:]
+                self._feed(data)
             else:
                 break
         self._is_serving = False
+        if self._request is None and not self._is_paused and not self._is_closing:
+            if self._has_ended:
+                self.close()
+                return
+            if not self._is_receiving and not self._is_deaf:
+                self._is_resting = True
+                self._receiver = None
         if not self._is_paused:
             self._set_deadline()
-        if self._owes_continue and self._request is None and not self._is_closing:
-            self._owes_continue = False
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        receiver = self._receiver
+        if receiver is not None and receiver.owes_continue and not self._is_closing:
+            request = self._request
+            if request is None or (request.upload is not None and request.upload is receiver.upload):
+                receiver.owes_continue = False
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _serve(self, ready: Ready) -> None:
-        self._request = ready.request
+        self._request = request = ready.request
         self._is_closing = self._is_closing or ready.must_close
-        if isinstance(ready.found, Answer):
-            self.answer(ready.found)
+        if ready.refusal is not None:
+            self.answer(ready.refusal)
             return
-        job = self._service.serve(self, ready.request, ready.found)
-        if self._request is ready.request:
+        if request.head.access is not self._service.access:  # keys have changed while it waited for its turn
+            found = self._service.check(request.head)
+            if isinstance(found, Answer):
+                self.answer(found)
+                return
+        job = self._service.serve(self, request)
+        if self._request is request:
             self._job = job
 
     def _set_deadline(self) -> None:
-        if self._is_lingering or self._transport is None:
+        if self._is_lingering or self._transport is None or self._tunnel is not None:
             return
-        if self._request is not None:
-            self._is_timed = False  # what was received of the next one begins its time when its turn comes
+        receiver = self._receiver
+        options = self._service.options
+        if receiver is None or not receiver.is_receiving or self._is_stopped:
+            if self._request is None:
+                self._deadline.move(options.keep_alive_s)
+            else:
+                self._deadline.stop()
+        elif self._request is not None and not self._is_uploading:
+            receiver.is_timed = False  # what was received of the next one begins its time when its turn comes
             self._deadline.stop()
-        elif not self._is_receiving:
-            self._deadline.move(self._options.keep_alive_s)
-        elif not self._is_timed:  # else it stands: a byte now and then is not what it waits for
-            self._is_timed = True
-            self._deadline.move(self._options.header_timeout_s)
-
-    def _put_last(self, answer: Answer) -> None:
-        """Answer so after what is ready, and close: nothing more is read."""
-        self._is_deaf = True
-        self._refusal = answer
-        self._service.hold(-self._body_bytes)
-        self._body_bytes = 0
-        self._pieces = []
-        self._is_receiving = self._owes_continue = False
-        head = self._head or Request(
-            id=self._service.request_id(),
-            method="GET",
-            path="",
-            query=b"",
-            is_http10=False,
-            keep_alive=False,
-            read={},
-            forward=b"",
-        )
-        self._ready.append(Ready(head, answer, must_close=True))
+        elif not receiver.is_timed:  # else it stands: a byte now and then is not what it waits for
+            receiver.is_timed = True
+            self._deadline.move(options.header_timeout_s)
 
     def _refuse(self, answer: Answer) -> None:
-        self._put_last(answer)
+        if self._receiver is None:
+            self._receiver = Receiver(self._service, self, self._ready)
+        self._receiver.put_last(answer)
+        self._is_deaf = True
+        self._is_resting = False
         self._go_on()
 
-    def _stop(self, answer: Answer) -> NoReturn:
-        self._refusal = answer
-        raise _Stop
+    # Ending.
+
+    def _let_go_of_upload(self, request: Request) -> None:
+        upload = request.upload
+        assert upload is not None
+        if not upload.is_ended:  # answered before all of it came: what is left can't be told from the next request
+            self._is_closing = self._is_deaf = True
+        if self._is_stopped:
+            self.resume_reading()
+        upload.close()
+
+    def _close_gently(self) -> None:
+        if self._is_deaf and self._is_receiving:
+            self._linger()
+        else:
+            self.close()
 
     def _linger(self) -> None:
         """Close once the caller has read why: a connection closed before all was received would take that away."""
-        self._is_closing = self._is_lingering = True
+        self._is_closing = self._is_lingering = self._is_deaf = True
+        self._is_resting = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
             self._deadline.move(LINGER_S)
 
-    def _let_go_of_body(self) -> None:
-        if self._request is not None:
-            self._service.hold(-len(self._request.body))
+    def _probe(self, times: int) -> None:
+        if self._transport is None or self._is_closing or self._request is None or times >= len(PROBES_S):
+            return
+        if self._job is not None and not self._job.is_begun:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._service.loop.call_later(PROBES_S[times], self._probe, times + 1)
+
+    def _watch(self) -> None:
+        """While an upload isn't read, its end isn't seen either: look for it now and then."""
+        if self._transport is None or not self._is_stopped or self._transport.is_closing():
+            return
+        events = _events(self._transport)
+        if events & (select.POLLHUP | select.POLLERR):
+            self.abort()
+            return
+        if events and self._job is not None and not self._job.is_begun:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # see `eof_received`
+        self._service.loop.call_later(GONE_S, self._watch)
 
     def _expire(self) -> None:
+        receiver = self._receiver
         if self._is_paused or self._is_lingering:
             self.abort()  # a caller who doesn't read
-        elif self._is_receiving:
-            part = "head" if self._head is None else "body"
-            self._refuse(answers.too_slow(part, self._options.header_timeout_s))
+        elif receiver is not None and receiver.is_receiving:
+            part = "head" if receiver.head is None else "body"
+            self._refuse(answers.too_slow(part, self._service.options.header_timeout_s))
         else:
             self.close()
 
 
-class _Stop(Exception):
-    """Raised in the parser's callbacks: nothing more of this connection is read."""
+def _events(transport: asyncio.Transport) -> int:
+    """What has become of a socket that nobody reads from."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), _RDHUP)
+    return next((events for _, events in poll.poll(0)), 0)
 
 
-def _has_body(read: dict[bytes, bytes]) -> bool:
-    return b"transfer-encoding" in read or read.get(b"content-length", b"0") != b"0"
+_RDHUP = getattr(select, "POLLRDHUP", 0)  # Linux has it; elsewhere only a reset shows

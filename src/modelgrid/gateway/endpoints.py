@@ -19,6 +19,7 @@ class Act(StrEnum):
     MODEL = "model"  # the model stands in the path
     HEALTH = "health"
     ROOT = "root"
+    SOCKET = "socket"  # a WebSocket; the model stands in the query
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,18 @@ class Endpoint:
     path: str
     act: Act
     operation: str = ""  # what it asks of an engine
-    upstream: str = ""  # the engine's path, below its base URL
+    upstream: bytes = b""  # the engine's path, below its base URL
+    uploads: bool = False  # a form is relayed while it comes
     streams: bool = False  # the answer may be a stream of events
     open: bool = False  # answered without a key
 
 
 # fmt: off
 ENDPOINTS: Final = (
-    Endpoint("POST", "/v1/chat/completions", Act.RELAY,  CHAT,        "/chat/completions", streams=True),
-    Endpoint("POST", "/v1/completions",      Act.RELAY,  COMPLETIONS, "/completions",      streams=True),
-    Endpoint("POST", "/v1/embeddings",       Act.RELAY,  EMBEDDINGS,  "/embeddings"),
-    Endpoint("POST", "/v1/chat/{model}",     Act.PLAIN,  CHAT,        "/chat/completions", streams=True),
+    Endpoint("POST", "/v1/chat/completions", Act.RELAY,  CHAT,        b"/chat/completions", streams=True),
+    Endpoint("POST", "/v1/completions",      Act.RELAY,  COMPLETIONS, b"/completions",      streams=True),
+    Endpoint("POST", "/v1/embeddings",       Act.RELAY,  EMBEDDINGS,  b"/embeddings"),
+    Endpoint("POST", "/v1/chat/{model}",     Act.PLAIN,  CHAT,        b"/chat/completions", streams=True),
     Endpoint("GET",  "/v1/models",           Act.MODELS),
     Endpoint("GET",  "/v1/models/{model}",   Act.MODEL),
     Endpoint("GET",  "/health",              Act.HEALTH, open=True),

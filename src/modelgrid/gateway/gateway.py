@@ -16,10 +16,11 @@ from modelgrid.gateway.body import BodyError, read_model
 from modelgrid.gateway.connection import ClientConnection, Job
 from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
 from modelgrid.gateway.nearby import why_not_nearby
-from modelgrid.gateway.options import GatewayOptions
-from modelgrid.gateway.relay import Errand, Relay
+from modelgrid.gateway.heads import Heads
+from modelgrid.gateway.options import CALLER_HEADS, GatewayOptions
+from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.reply import PassThrough, Reply
-from modelgrid.gateway.request import Request
+from modelgrid.gateway.request import Head, Request
 from modelgrid.gateway.routes import Routes, describe_model
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.spec import Route
@@ -34,6 +35,7 @@ class Gateway:
         self.loop = loop
         self.options = options
         self.board = Switchboard(loop, options)
+        self.heads: Heads[Head] = Heads(CALLER_HEADS, options.header_bytes)
         self.connections: set[ClientConnection] = set()
         self.is_empty = asyncio.Event()
         self.is_empty.set()
@@ -75,28 +77,36 @@ class Gateway:
         """See `Service`."""
         return f"{self._id_prefix}{next(self._ids):x}"
 
-    def check(self, request: Request) -> Found | Answer:
+    @property
+    def access(self) -> object:
         """See `Service`."""
-        found = find_endpoint(request.method, request.path)
+        return self.board.routes
+
+    def check(self, head: Head) -> Found | Answer:
+        """See `Service`."""
+        head.access = self.access
+        found = find_endpoint(head.method, head.path)
         if found is None:
-            return answers.unknown_path(request.method, request.path)
+            return answers.unknown_path(head.method, head.path)
         if isinstance(found, WrongMethod):
-            return answers.wrong_method(request.method, request.path, found.allow)
+            return answers.wrong_method(head.method, head.path, found.allow)
         if found.endpoint.open:
             return found
-        refusal = self._check_access(request)
-        if refusal is None and request.read.get(b"content-encoding", b"identity").lower() != b"identity":
-            refusal = answers.encoded_body(request.read[b"content-encoding"].decode("latin-1"))
+        refusal = self._check_access(head)
+        if refusal is None and head.read.get(b"content-encoding", b"identity").lower() != b"identity":
+            refusal = answers.encoded_body(head.read[b"content-encoding"].decode("latin-1"))
         if refusal is None:
             return found
         return answers.as_text(refusal) if found.endpoint.act is Act.PLAIN else refusal
 
-    def serve(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+    def serve(self, connection: ClientConnection, request: Request) -> Job | None:
         """See `Service`."""
+        found = request.head.found
+        assert isinstance(found, Found)
         try:
             return self._serve(connection, request, found)
         except Exception:
-            _log.exception("request failed", request=request.id, path=request.path)
+            _log.exception("request failed", request=request.id, path=request.head.path)
             connection.answer(answers.internal())
             return None
 
@@ -138,9 +148,11 @@ class Gateway:
         if isinstance(route, Answer):
             reply.refuse(route)
             return None
-        lines = plain.engine_lines(request.id) if is_plain else request.forward
-        errand = Errand(named, endpoint.upstream.encode() + request.query, lines, body)
-        relay = Relay(self.board, reply, errand)
+        head = request.head
+        lines = plain.engine_lines(request.id) if is_plain else head.forward
+        if not is_plain and not head.sent_id:
+            lines += b"x-request-id: %b\r\n" % request.id.encode()
+        relay = Relay(self.board, reply, named, endpoint.upstream + head.query, lines, body)
         relay.start()
         return relay
 
@@ -156,7 +168,7 @@ class Gateway:
 
     # What is answered here.
 
-    def _check_access(self, request: Request) -> Answer | None:
+    def _check_access(self, request: Head) -> Answer | None:
         routes = self.board.routes
         if routes is None:
             return answers.no_table()  # nobody knows yet whether a key is asked for

@@ -10,8 +10,13 @@ ATTEMPTS: Final = 8  # how often one request is sent, or tried to be, before its
 SUSPECT_S: Final = 1.0  # how long a replica that failed is left alone, unless a newer table still has it
 PARSED_BYTES: Final = 4 << 10  # parsed at once where requests may begin, so few are parsed ahead of their turn
 PIPELINED_BYTES: Final = 64 << 10  # received ahead of their turn; who sends more is dropped
+SMALL_BYTES: Final = 16 << 10  # a body up to this isn't counted among those that are held
+PROBES_S: Final = (0.01, 0.02, 0.07, 0.2)  # between signs of life to a caller who says that it sends no more
+GONE_S: Final = 0.02  # how often a caller whose upload isn't read is looked at
 LINGER_S: Final = 2.0  # for a caller to read why it was refused while it still sends
 HEAD_BYTES: Final = 64 << 10  # of an engine's headers, and of what else it sends without a byte of a body
+CALLER_HEADS: Final = 1024  # different heads of callers that are remembered
+ENGINE_HEADS: Final = 256  # different heads of engines that are remembered
 UPSTREAM_IDLE: Final = 256  # kept connections to one engine
 UPSTREAM_IDLE_S: Final = 60.0  # how long they are kept
 LOAD_DELAY_S: Final = 0.02  # changes of load within this time are one message
@@ -31,6 +36,7 @@ class GatewayOptions:
     table_file: Path  # the last routing table, for a start while the controller is away
     needs_key: bool = False  # a table without keys lets nobody in, instead of anybody
     body_bytes: int = 64 << 20  # one request's body; more is answered with 413
+    upload_bytes: int = 2 << 30  # one upload, which is relayed while it comes; more is answered with 413
     bodies_bytes: int = 1 << 30  # all bodies that the worker holds; more are answered with 503
     header_bytes: int = 64 << 10  # one request's line and headers; more is answered with 431
     connections: int = 4096  # callers' connections; more are answered with 503

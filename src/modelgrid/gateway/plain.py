@@ -15,12 +15,7 @@ from modelgrid.gateway.upstream import EngineHead
 from modelgrid.spec.units import format_bytes
 
 _TEXT_HEAD: Final = EngineHead(
-    status=200,
-    lines=b"content-type: text/plain; charset=utf-8\r\ncache-control: no-cache\r\n",
-    type=b"text/plain",
-    is_encoded=False,
-    has_id=False,
-    length=None,
+    200, b"content-type: text/plain; charset=utf-8\r\ncache-control: no-cache\r\n", type=b"text/plain"
 )
 
 
@@ -44,6 +39,8 @@ def engine_lines(request_id: str) -> bytes:
 class PlainReply:
     """A `Reply` that writes the text of an engine's stream, or the text of its error."""
 
+    takes_chunks = False
+
     def __init__(self, caller: Caller, model: str) -> None:
         self._caller = caller
         self._model = model
@@ -57,14 +54,23 @@ class PlainReply:
         """See `Reply`."""
         return self._text.is_begun
 
-    def begin(self, head: EngineHead) -> None:
+    def whole(self, head: EngineHead, body: bytes) -> None:
+        """See `Reply`."""
+        self.begin(head, len(body))
+        self.add(body, True)
+
+    def add_chunks(self, data: bytes) -> None:
+        """Chunks are never taken."""
+        raise NotImplementedError
+
+    def begin(self, head: EngineHead, length: int | None) -> None:  # noqa: ARG002  what is written has another
         """Text begins at once where events do; anything else is read to its end first."""
         self._status = head.status
         self._collected.clear()
         self._events = None
         if head.status == 200 and head.is_events:
             self._events = EventReader()
-            self._text.begin(_TEXT_HEAD)
+            self._text.begin(_TEXT_HEAD, None)
 
     def add(self, data: bytes, ended: bool) -> None:
         """See `Reply`."""

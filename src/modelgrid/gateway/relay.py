@@ -19,55 +19,42 @@ from modelgrid.gateway.upstream import EngineHead, Loss, Upstream
 from modelgrid.spec import Route
 
 
-class Errand:
-    """What is to be sent: the same for every attempt but for the target's own part."""
-
-    __slots__ = ("body", "lines", "model", "path_end")
-
-    def __init__(self, model: str, path_end: bytes, lines: bytes, body: bytes) -> None:
-        self.model = model  # as the caller named it
-        self.path_end = path_end  # below a target's base URL, with the query
-        self.lines = lines
-        self.body = body
-
-    def for_target(self, destination: Destination) -> tuple[bytes, bytes]:
-        """Head and body as `destination` wants them."""
-        served = destination.target.model
-        body = self.body if served == self.model else splice_model(self.body, served)
-        head = b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
-            destination.path,
-            self.path_end,
-            destination.lines,
-            self.lines,
-            len(body),
-        )
-        return head, body
-
-
 class Relay:
     """One request on its way. Ends by itself, or by `leave` or `stop`; then it has let go of everything."""
 
-    def __init__(self, board: Switchboard, reply: Reply, errand: Errand) -> None:
+    # What most requests never need is said here, so that it costs them nothing.
+    takes_chunks = False
+    _destination: Destination | None = None  # counted as in flight there
+    _upstream: Upstream | None = None
+    _line: str | None = None  # the model whose line it stands in
+    _wait_timer: asyncio.TimerHandle | None = None
+    _waited_s = 0.0
+    _attempts = 0
+    _loss: Loss | None = None  # the last one
+    _lost_by = ""
+    _is_over = False
+
+    def __init__(
+        self, board: Switchboard, reply: Reply, model: str, path_end: bytes, lines: bytes, body: bytes
+    ) -> None:
         self._board = board
         self._reply = reply
-        self._errand = errand
-        self._model = errand.model
-        self._destination: Destination | None = None  # counted as in flight there
-        self._upstream: Upstream | None = None
-        self._line: str | None = None  # the model whose line it stands in
-        self._wait_timer: asyncio.TimerHandle | None = None
-        self._waited_s = 0.0
-        self._attempts = 0
-        self._loss: Loss | None = None  # the last one
-        self._lost_by = ""
-        self._is_over = False
+        self._named = self._model = model  # as the caller named it; as its route is called
+        self._path_end = path_end  # below a target's base URL, with the query
+        self._lines = lines
+        self._body = body
+
+    @property
+    def is_begun(self) -> bool:
+        """See `Job`."""
+        return self._reply.is_begun
 
     def start(self) -> None:
         """Send it, or wait for a replica, or answer."""
         routes = self._board.routes
-        route = routes.find(self._errand.model) if routes else None
+        route = routes.find(self._named) if routes else None
         if routes is None or route is None:
-            self._refuse(answers.unknown_model(self._errand.model, routes.table.routes if routes else ()))
+            self._refuse(answers.unknown_model(self._named, routes.table.routes if routes else ()))
             return
         self._model = route.model
         target = self._board.replicas.choose(route.targets)
@@ -115,9 +102,30 @@ class Relay:
 
     # What the engine's connection calls.
 
-    def on_head(self, head: EngineHead) -> None:
+    def on_whole(self, head: EngineHead, body: bytes) -> None:
+        """The engine has answered."""
+        self._upstream = None
+        self._let_go()
+        self._board.replicas.finish(self._model)
+        try:
+            self._reply.whole(head, body)
+        except EngineTrouble as trouble:
+            self._reply.refuse(answers.engine_trouble(self._model, str(trouble)))
+
+    def on_head(self, head: EngineHead, length: int | None) -> None:
         """The engine begins to answer."""
-        self._reply.begin(head)
+        self._reply.begin(head, length)
+
+    def on_chunks(self, data: bytes) -> None:
+        """The engine goes on, in chunks as the caller takes them."""
+        self._reply.add_chunks(data)
+
+    def on_switch(self, lines: bytes, rest: bytes) -> bool:
+        """Nobody asked for that."""
+        return False
+
+    def on_room(self) -> None:
+        """The request was sent whole."""
 
     def on_body(self, data: bytes, ended: bool) -> None:
         """The engine goes on, or ends."""
@@ -127,6 +135,7 @@ class Relay:
             self._board.replicas.finish(self._model)
         try:
             self._reply.add(data, ended)
+            self.takes_chunks = self._reply.takes_chunks
         except EngineTrouble as trouble:
             self._let_go()
             if self._reply.is_begun:
@@ -165,7 +174,16 @@ class Relay:
             task.add_done_callback(self._connected)
             return
         self._upstream = upstream
-        upstream.send(self, *self._errand.for_target(destination))
+        served = destination.target.model
+        body = self._body if served == self._named else splice_model(self._body, served)
+        head = b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
+            destination.path,
+            self._path_end,
+            destination.lines,
+            self._lines,
+            len(body),
+        )
+        upstream.send(self, head, body)
 
     def _connected(self, task: asyncio.Task[Upstream | Loss]) -> None:
         self._board.tasks.discard(task)
@@ -202,7 +220,7 @@ class Relay:
     def _wait_out(self, route: Route) -> None:
         self._leave_line()
         routes = self._board.routes
-        self._give_up((routes.find(self._errand.model) if routes else None) or route)
+        self._give_up((routes.find(self._named) if routes else None) or route)
 
     def _leave_line(self) -> None:
         assert self._line is not None

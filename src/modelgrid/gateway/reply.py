@@ -17,6 +17,11 @@ class Caller(Protocol):
     @property
     def is_http10(self) -> bool: ...
 
+    @property
+    def is_kept(self) -> bool:
+        """It speaks HTTP/1.1, and its connection stays: nothing has to be said of it."""
+        ...
+
     def connection_line(self, *, must_close: bool = False) -> bytes:
         """The header that says what becomes of the connection after this answer; decides it as well."""
         ...
@@ -52,7 +57,18 @@ class Reply(Protocol):
         """A byte was written to the caller, so the request can't be sent again."""
         ...
 
-    def begin(self, head: EngineHead) -> None: ...
+    @property
+    def takes_chunks(self) -> bool:
+        """Chunks of an engine's answer can be added as they are on the wire, by `add_chunks`."""
+        ...
+
+    def whole(self, head: EngineHead, body: bytes) -> None:
+        """All of it at once. Raises EngineTrouble."""
+        ...
+
+    def begin(self, head: EngineHead, length: int | None) -> None: ...
+
+    def add_chunks(self, data: bytes) -> None: ...
 
     def add(self, data: bytes, ended: bool) -> None:
         """More of the body, perhaps nothing; `ended` when that is all. Raises EngineTrouble."""
@@ -70,25 +86,41 @@ class Reply(Protocol):
 class PassThrough:
     """Every byte as it came. Head, body and end that come together are one write."""
 
+    is_begun = False
+    takes_chunks = False
+    _head = b""
+    _is_chunked = False
+    _is_events = False
+
     def __init__(self, caller: Caller, *, may_stream: bool) -> None:
-        self.is_begun = False
         self._caller = caller
         self._may_stream = may_stream
-        self._head = b""
-        self._is_chunked = False
-        self._is_events = False
-        self._tail = b"\n\n"  # the last bytes of a stream of events
 
-    def begin(self, head: EngineHead) -> None:
+    def whole(self, head: EngineHead, body: bytes) -> None:
+        """One write."""
+        caller = self._caller
+        if not caller.is_kept:
+            self.begin(head, len(body))
+            self.add(body, True)
+            return
+        self.is_begun = True
+        if head.has_id:
+            caller.write(b"%b%d\r\n\r\n%b" % (head.whole, len(body), body))
+        else:
+            request_id = caller.request_id.encode("latin-1")
+            caller.write(b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (head.whole, len(body), request_id, body))
+        caller.finish()
+
+    def begin(self, head: EngineHead, length: int | None) -> None:
         """Prepare the head; it is written with what comes first."""
         caller = self._caller
         lines = [status_line(head.status), head.lines]
         must_close = False
-        self._is_chunked = head.length is None and not caller.is_http10  # anew: an earlier head may be unsent
+        self._is_chunked = length is None and not caller.is_http10  # anew: an earlier head may be unsent
         if head.status in (204, 304):
             pass
-        elif head.length is not None:
-            lines.append(b"content-length: %d\r\n" % head.length)
+        elif length is not None:
+            lines.append(b"content-length: %d\r\n" % length)
         elif caller.is_http10:
             must_close = True
         else:
@@ -97,7 +129,8 @@ class PassThrough:
             lines.append(b"x-request-id: %b\r\n" % caller.request_id.encode("latin-1"))
         lines += [caller.connection_line(must_close=must_close), b"\r\n"]
         self._head = b"".join(lines)
-        self._is_events = self._may_stream and head.is_events and head.length is None
+        self._is_events = self._may_stream and head.is_events and length is None
+        self.takes_chunks = False
 
     def add(self, data: bytes, ended: bool) -> None:
         """Write what there is, at once; but a head alone waits, for until more has come another replica may answer."""
@@ -108,22 +141,24 @@ class PassThrough:
         self.is_begun = True
         if data:
             parts.append(self._framed(data))
-            if self._is_events:
-                self._tail = (self._tail + data)[-4:]
+            self.takes_chunks = self._is_chunked
         if ended and self._is_chunked:
             parts.append(b"0\r\n\r\n")
         self._caller.write(b"".join(parts))
         if ended:
             self._caller.finish()
 
+    def add_chunks(self, data: bytes) -> None:
+        """The engine's chunks are the caller's."""
+        self._caller.write(data)
+
     def break_off(self, kind: str, code: str, why: str) -> None:
         """A stream of events gets a last one that says so; anything else just isn't whole."""
         if not self._is_events:
             self._caller.abort()
             return
-        is_between_events = self._tail.endswith((b"\n\n", b"\r\n\r\n"))
-        event = last_event(kind, code, why)
-        self._caller.write(self._framed(event if is_between_events else b"\n\n" + event))
+        event = b"\n\n" + last_event(kind, code, why)  # the last one may not have ended; empty lines say nothing
+        self._caller.write(self._framed(event))
         self._caller.close()
 
     def refuse(self, answer: Answer) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
+if TYPE_CHECKING:
+    from modelgrid.gateway.answers import Answer
+    from modelgrid.gateway.endpoints import Found
+    from modelgrid.gateway.upload import Upload
 
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
@@ -20,31 +23,72 @@ READ: Final = CREDENTIALS | {
     b"connection",
     b"content-encoding",
     b"content-length",
+    b"content-type",
     b"expect",
     b"host",
     b"origin",
+    b"sec-websocket-protocol",
     b"transfer-encoding",
+    b"upgrade",
     b"x-request-id",
 }
+
+_NONE: Final[Mapping[bytes, bytes]] = {}
 
 Line = tuple[bytes, bytes]  # a header's name in lower case, and the whole line with its end
 
 
-class Request(msgspec.Struct, frozen=True):
-    """One request, whole. Its `read` headers hold the caller's credential, so a request is never logged."""
+class Head:
+    """What a request's head says. Requests that repeat it share it, so it has nothing of one of them: not its id, not
+    its body's length. Its `read` headers hold the caller's credential, so a head is never logged."""
 
-    id: str
-    method: str
-    path: str
-    query: bytes  # with its question mark, or empty
-    is_http10: bool
-    keep_alive: bool
-    read: Mapping[bytes, bytes]  # the headers that the gateway looks at
-    forward: bytes  # the headers that go on, as lines
-    body: bytes = b""
+    __slots__ = ("access", "forward", "found", "is_http10", "is_kept", "method", "path", "query", "read", "sent_id")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: bytes = b"",
+        read: Mapping[bytes, bytes] = _NONE,
+        forward: bytes = b"",
+        *,
+        is_http10: bool = False,
+        is_kept: bool = False,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query  # with its question mark, or empty
+        self.read = read  # the headers that the gateway looks at
+        self.forward = forward  # the headers that go on, as lines
+        self.is_http10 = is_http10
+        self.is_kept = is_kept  # the connection may be used again
+        self.sent_id = read.get(b"x-request-id", b"").decode("latin-1")
+        self.found: Found | Answer | None = None  # what it asks for, or why it won't be answered
+        self.access: object = None  # the keys that said so
 
     def __repr__(self) -> str:
-        return f"Request({self.id} {self.method} {self.path})"
+        return f"Head({self.method} {self.path})"
+
+
+class Request:
+    """One request."""
+
+    __slots__ = ("body", "head", "id", "upload")
+
+    def __init__(
+        self,
+        head: Head,
+        id: str,  # noqa: A002  it is one
+        body: bytes = b"",
+        upload: Upload | None = None,
+    ) -> None:
+        self.head = head
+        self.id = id
+        self.body = body
+        self.upload = upload  # a body that is relayed while it comes
+
+    def __repr__(self) -> str:
+        return f"Request({self.id} {self.head.method} {self.head.path})"
 
 
 def note(headers: dict[bytes, bytes], name: bytes, value: bytes) -> None:

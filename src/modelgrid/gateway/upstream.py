@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from functools import cached_property
 from typing import Final, Literal, Protocol, cast
@@ -10,8 +11,10 @@ from typing import Final, Literal, Protocol, cast
 import httptools
 import msgspec
 
+from modelgrid.gateway.answers import status_line
 from modelgrid.gateway.deadline import Deadline
-from modelgrid.gateway.options import HEAD_BYTES, UPSTREAM_IDLE, UPSTREAM_IDLE_S, GatewayOptions
+from modelgrid.gateway.heads import Heads
+from modelgrid.gateway.options import ENGINE_HEADS, HEAD_BYTES, UPSTREAM_IDLE, UPSTREAM_IDLE_S, GatewayOptions
 from modelgrid.gateway.request import HOP_BY_HOP, Line, forwarded, note
 from modelgrid.gateway.routes import Origin
 from modelgrid.spec.units import format_bytes
@@ -20,15 +23,31 @@ _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
 _SMALL_BYTES: Final = 64 << 10  # a body up to this is joined with its head, to be one write
 
 
-class EngineHead(msgspec.Struct, frozen=True):
-    """The head of an engine's answer."""
+class EngineHead:
+    """The head of an engine's answer, without what differs between answers that repeat it: the length."""
 
-    status: int
-    lines: bytes  # the headers that go on
-    type: bytes  # the media type, in lower case, without parameters
-    is_encoded: bool  # it has a Content-Encoding
-    has_id: bool  # it has an X-Request-Id
-    length: int | None  # None: it isn't told beforehand
+    __slots__ = ("has_id", "is_encoded", "is_kept", "is_sized", "lines", "status", "type", "whole")
+
+    def __init__(
+        self,
+        status: int,
+        lines: bytes,
+        *,
+        type: bytes = b"",  # noqa: A002  the field's word
+        is_encoded: bool = False,
+        has_id: bool = False,
+        is_sized: bool = False,
+        is_kept: bool = False,
+    ) -> None:
+        self.status = status
+        self.lines = lines  # the headers that go on
+        self.type = type  # the media type, in lower case, without parameters
+        self.is_encoded = is_encoded  # it has a Content-Encoding
+        self.has_id = has_id  # it has an X-Request-Id
+        self.is_sized = is_sized  # its length is told beforehand
+        self.is_kept = is_kept  # the connection can carry another request after it
+        # How an answer begins for a caller of HTTP/1.1 that keeps its connection, up to the length.
+        self.whole = b"%b%bcontent-length: " % (status_line(status), lines)
 
     @property
     def is_events(self) -> bool:
@@ -47,12 +66,41 @@ class Loss(msgspec.Struct, frozen=True):
 class Exchange(Protocol):
     """Who asked, and gets the answer: `on_head` once, then `on_body` until `ended`; or `on_lost` at any time.
 
-    Once `on_body` says that it ended, or `on_lost` was called, the connection is no longer the exchange's.
+    Once `on_body` says that it ended, or `on_whole` or `on_lost` was called, the connection is no longer the
+    exchange's. Chunks come by `on_chunks`, as they are on the wire, while `takes_chunks`.
     """
 
-    def on_head(self, head: EngineHead) -> None: ...
+    takes_chunks: bool
+
+    def on_whole(self, head: EngineHead, body: bytes) -> None:
+        """All of an answer at once, instead of `on_head` and `on_body`."""
+        ...
+
+    def on_head(self, head: EngineHead, length: int | None) -> None: ...
     def on_body(self, data: bytes, ended: bool) -> None: ...
+    def on_chunks(self, data: bytes) -> None:
+        """Whole chunks, none of them the last."""
+        ...
+
+    def on_switch(self, lines: bytes, rest: bytes) -> bool:
+        """The engine takes up another protocol; `lines` are the headers of its answer, `rest` what came behind them.
+        False where that wasn't asked for; else this connection is a tunnel's (see `join`)."""
+        ...
+
+    def on_room(self) -> None:
+        """More of the request's body can be sent, after `Upstream.write` said to wait."""
+        ...
+
     def on_lost(self, loss: Loss) -> None: ...
+
+
+class EngineTunnel(Protocol):
+    """What a connection becomes once the engine has taken up another protocol."""
+
+    def from_engine(self, data: bytes) -> None: ...
+    def engine_is_full(self) -> None: ...
+    def engine_has_room(self) -> None: ...
+    def engine_ended(self) -> None: ...
 
 
 class Upstream(asyncio.Protocol):
@@ -62,13 +110,19 @@ class Upstream(asyncio.Protocol):
         self.origin = origin
         self._pool = pool
         self._deadline = Deadline(pool.loop, self._expire)
-        self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
-        self._exchange: Exchange | None = None
-        self._was_used = False
-        self._is_reused = False
-        self._is_heard = False  # a byte of the answer came
-        self._reset()
+        self._heads = pool.heads
+        self._first_byte_s = pool.options.first_byte_timeout_s
+        self._idle_s = pool.options.idle_timeout_s
+
+    # What most answers don't need is said here, so that it costs them nothing.
+    _transport: asyncio.Transport | None = None
+    _exchange: Exchange | None = None
+    _parser: httptools.HttpResponseParser | None = None  # of this answer, where it has to be parsed
+    _tunnel: EngineTunnel | None = None
+    _was_used = False
+    _is_reused = False
+    _is_heard = False  # a byte of the answer came
+    _is_full = False  # no more of the request's body can be taken now
 
     _lines: list[Line]
     _special: dict[bytes, bytes]
@@ -82,6 +136,10 @@ class Upstream(asyncio.Protocol):
     _is_begun: bool  # bytes of the body came
     _head_bytes: int
     _bare_bytes: int  # received since bytes of the body last came
+    _length: int | None
+    _is_chunked: bool
+    _is_at_chunk: bool  # the parser stands before a chunk
+    _first: bytes  # what the answer began with
 
     @property
     def is_open(self) -> bool:
@@ -96,13 +154,32 @@ class Upstream(asyncio.Protocol):
         self._is_reused = self._was_used
         self._was_used = True
         self._is_heard = False
-        self._reset()
-        self._deadline.move(self._pool.options.first_byte_timeout_s)
+        self._is_begun = False
+        self._deadline.move(self._first_byte_s)
         if len(body) <= _SMALL_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
+
+    def write(self, data: bytes) -> bool:
+        """More of the request's body; False where the rest should wait for `Exchange.on_room`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+            self._deadline.move(self._first_byte_s)
+        return not self._is_full
+
+    def join(self, tunnel: EngineTunnel) -> None:
+        """From now on, bytes go both ways unread."""
+        self._exchange = None
+        self._tunnel = tunnel
+        self._deadline.stop()
+
+    def end(self) -> None:
+        """Close, once what was written is sent."""
+        self._deadline.close()
+        if self._transport is not None:
+            self._transport.close()
 
     def leave(self) -> None:
         """The answer isn't wanted any more: the engine sees the connection close at once."""
@@ -137,15 +214,36 @@ class Upstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._exchange is None:  # an engine that speaks unasked can't be asked
-            self.close()
+        exchange = self._exchange
+        if exchange is None:
+            if self._tunnel is not None:
+                self._tunnel.from_engine(data)
+            else:
+                self.close()  # an engine that speaks unasked can't be asked
             return
-        self._is_heard = True
+        if not self._is_heard:
+            self._is_heard = True
+            if (seen := self._heads.find(data)) is not None:
+                head, start, length = seen
+                if len(data) - start == length:
+                    self._exchange = None
+                    self._pool.put_back(self, self._can_be_kept)
+                    exchange.on_whole(head, data[start:])
+                    return
+            self._begin(data)
+        elif self._is_at_chunk and exchange.takes_chunks and _are_chunks(data):
+            self._deadline.move(self._idle_s)
+            exchange.on_chunks(data)
+            return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        assert self._parser is not None
         self._bare_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._lose(Loss("broke", "switched protocols, which nobody asked for"))
+        except httptools.HttpParserUpgrade as upgrade:
+            self._switch(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if not self._is_ended:  # what follows an answer is not ours; the connection isn't kept either
                 self._lose(Loss("broke", f"answered with what is not HTTP: {error}"))
@@ -155,13 +253,35 @@ class Upstream(asyncio.Protocol):
         else:
             self._deliver()
 
+    def _switch(self, rest: bytes) -> None:
+        exchange = self._exchange
+        is_taken = exchange is not None and exchange.on_switch(b"".join([line for _, line in self._lines]), rest)
+        if not is_taken:
+            self._lose(Loss("broke", "switched protocols, which nobody asked for"))
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        if self._tunnel is not None:
+            self._tunnel.engine_is_full()
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._tunnel is not None:
+            self._tunnel.engine_has_room()
+        elif self._exchange is not None:
+            self._exchange.on_room()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._deadline.close()
         self._pool.forget(self)
         if self._exchange is None:
+            if self._tunnel is not None:
+                self._tunnel.engine_ended()
             return
-        if self._head is not None and self._is_close_delimited and exc is None:
+        if not self._is_heard:
+            self._head = None
+        elif self._head is not None and self._is_close_delimited and exc is None:
             self._is_ended = True
             self._deliver()
             return
@@ -195,25 +315,39 @@ class Upstream(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._head is not None:
             return
-        status = self._parser.get_status_code()
+        parser = self._parser
+        assert parser is not None
+        status = parser.get_status_code()
         if 100 <= status < 200:
             self._is_interim = True
+            self._first = b""  # two heads: not to be remembered as one
             return
         special = self._special
         length = special.get(b"content-length")
         is_chunked = b"transfer-encoding" in special
         is_bodyless = status in (204, 304)
         self._is_close_delimited = length is None and not is_chunked and not is_bodyless
-        self._is_kept = self._parser.should_keep_alive() and not self._is_close_delimited
+        self._is_kept = parser.should_keep_alive() and not self._is_close_delimited
         self._head = EngineHead(
-            status=status,
-            lines=forwarded(self._lines, special.get(b"connection")),
+            status,
+            forwarded(self._lines, special.get(b"connection")),
             type=special.get(b"content-type", b"").partition(b";")[0].strip().lower(),
             is_encoded=special.get(b"content-encoding", b"identity").lower() != b"identity",
             has_id=b"x-request-id" in special,
-            length=0 if is_bodyless else None if length is None else int(length),
+            is_sized=is_bodyless or length is not None,
+            is_kept=self._is_kept,
         )
+        self._length = 0 if is_bodyless else None if length is None else int(length)
         self._is_head_new = True
+        self._is_chunked = self._is_at_chunk = is_chunked
+        if length is not None and not is_chunked and not is_bodyless and self._is_kept:
+            self._heads.remember(self._first, self._head, self._length)
+
+    def on_chunk_header(self) -> None:
+        self._is_at_chunk = False
+
+    def on_chunk_complete(self) -> None:
+        self._is_at_chunk = self._is_chunked and not self._is_ended
 
     def on_body(self, data: bytes) -> None:
         if not self._is_ended:
@@ -225,7 +359,12 @@ class Upstream(asyncio.Protocol):
 
     # What follows from it.
 
-    def _reset(self) -> None:
+    def _begin(self, data: bytes) -> None:
+        """An answer that has to be parsed."""
+        self._parser = httptools.HttpResponseParser(self)
+        self._first = data
+        self._length = None
+        self._is_chunked = self._is_at_chunk = False
         self._lines = []
         self._special = {}
         self._head = None
@@ -235,15 +374,13 @@ class Upstream(asyncio.Protocol):
         self._is_close_delimited = False
         self._is_kept = False
         self._pieces = []
-        self._is_begun = False
         self._head_bytes = 0
         self._bare_bytes = 0
 
     @property
     def _limit_s(self) -> float:
         """How long the next bytes of the body may take."""
-        options = self._pool.options
-        return options.idle_timeout_s if self._is_begun else options.first_byte_timeout_s
+        return self._idle_s if self._is_begun else self._first_byte_s
 
     def _deliver(self) -> None:
         """Hand on what one read brought, joined."""
@@ -262,20 +399,23 @@ class Upstream(asyncio.Protocol):
             return
         if self._is_head_new:
             self._is_head_new = False
-            exchange.on_head(self._head)
+            exchange.on_head(self._head, self._length)
         elif not pieces and not self._is_ended:
             return
         if self._exchange is None:  # it left
             return
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._first = b""
         if self._is_ended:
             self._exchange = None
-            self._pool.put_back(self, self._is_reusable())
+            self._parser = None
+            self._pool.put_back(self, self._is_kept and self._can_be_kept)
         exchange.on_body(data, self._is_ended)
 
-    def _is_reusable(self) -> bool:
+    @property
+    def _can_be_kept(self) -> bool:
         # An engine may answer before it has read all of the request; what is left of it would begin the next one.
-        return self._is_kept and self._transport is not None and self._transport.get_write_buffer_size() == 0
+        return self._transport is not None and self._transport.get_write_buffer_size() == 0
 
     def _lose(self, loss: Loss) -> None:
         exchange, self._exchange = self._exchange, None
@@ -292,6 +432,21 @@ class Upstream(asyncio.Protocol):
             self._lose(Loss("timed_out", f"did not begin to answer within {self._limit_s:g} s"))
 
 
+def _are_chunks(data: bytes) -> bool:
+    """`data` is one or more whole chunks, none of them the last, as nearly all engines write them."""
+    at, end = 0, len(data)
+    while at < end:
+        size = _CHUNK_SIZE(data, at)
+        if size is None:
+            return False
+        at = size.end() + int(size[1], 16) + 2
+        if at > end or data[at - 2 : at] != b"\r\n":
+            return False
+    return True
+
+
+_CHUNK_SIZE: Final = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,6})\r\n").match
+
 _READ: Final = frozenset(
     (b"connection", b"content-encoding", b"content-length", b"content-type", b"transfer-encoding", b"x-request-id")
 )
@@ -303,6 +458,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, options: GatewayOptions) -> None:
         self.loop = loop
         self.options = options
+        self.heads: Heads[EngineHead] = Heads(ENGINE_HEADS, HEAD_BYTES)
         self._idle: dict[Origin, list[Upstream]] = {}
         self._allowed: frozenset[Origin] = frozenset()
 

@@ -1,0 +1,285 @@
+"""Bytes of a caller become requests: parsed by llhttp, within limits, with each refusal that RFC 9112 asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import NoReturn, Protocol
+
+import httptools
+
+from modelgrid.gateway import answers
+from modelgrid.gateway.answers import Answer
+from modelgrid.gateway.endpoints import Act, Found
+from modelgrid.gateway.heads import Heads
+from modelgrid.gateway.options import PARSED_BYTES, GatewayOptions
+from modelgrid.gateway.request import NOT_FORWARDED, READ, Head, Line, Request, forwarded, note, split_target
+from modelgrid.gateway.upload import Source, Upload
+
+
+class Service(Protocol):
+    """What answers requests, and counts what connections hold."""
+
+    options: GatewayOptions
+    loop: asyncio.AbstractEventLoop
+    heads: Heads[Head]
+
+    @property
+    def access(self) -> object:
+        """The keys in force; a head that was checked against others is checked again."""
+        ...
+
+    @property
+    def is_draining(self) -> bool: ...
+
+    def hold(self, count: int) -> bool:
+        """`count` more bytes of bodies are held (fewer, where negative); False where that is too much."""
+        ...
+
+    def request_id(self) -> str: ...
+
+    def check(self, head: Head) -> Found | Answer:
+        """What a request's head asks for, or why it won't be answered; its body is not there yet."""
+        ...
+
+
+class Ready:
+    """A request whose turn will come."""
+
+    __slots__ = ("must_close", "refusal", "request")
+
+    def __init__(self, request: Request, refusal: Answer | None, *, must_close: bool = False) -> None:
+        self.request = request
+        self.refusal = refusal
+        self.must_close = must_close  # what follows it on the connection can't be read
+
+
+class Receiver:
+    """Reads one caller's requests, and puts them into `ready`."""
+
+    def __init__(self, service: Service, source: Source, ready: list[Ready]) -> None:
+        self.is_receiving = False  # a request has begun and not ended
+        self.is_timed = False  # the time limit is that of what is being received
+        self.is_done = False  # nothing more is read
+        self.owes_continue = False
+        self.refusal: Answer | None = None  # why reading was stopped
+        self.upload: Upload | None = None  # the body that is being received goes here
+        self.head: Head | None = None  # of the request that is being received
+        self.body_bytes = 0  # of it, held here
+        self._service = service
+        self._options = service.options
+        self._source = source
+        self._ready = ready
+        self._is_alone = False  # the head that is being read began with what is being fed
+        self._data = b""
+        self._pieces: list[bytes] = []
+        self._idle_bytes = 0  # received since the request last came forward
+        self._received = 0  # of its body
+        self._begin()
+
+    def feed(self, data: bytes) -> None:
+        """Take what has arrived."""
+        self._idle_bytes += len(data)
+        self._data = data
+        self._is_alone = not self.is_receiving
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            if self.refusal is not None:
+                self.put_last(self.refusal)
+            elif isinstance(error, httptools.HttpParserCallbackError):
+                raise
+            elif "Connection: close" not in str(error):  # what follows the last request isn't one
+                self.put_last(answers.bad_request(f"cannot read the request: {error}"))
+            self.is_done = True
+        else:
+            if self.is_receiving and self._idle_bytes > self._options.header_bytes:
+                self.put_last(answers.head_too_large(self._options.header_bytes))
+        self._data = b""
+
+    @property
+    def parsed_bytes(self) -> int:
+        """How much to give the parser, which can't be stopped between two requests: the rest of a body of known
+        size, or little."""
+        if self.is_receiving and self.head is not None and b"content-length" in self._read:
+            return max(PARSED_BYTES, int(self._read[b"content-length"]) - self._received)
+        return PARSED_BYTES
+
+    def put_last(self, answer: Answer) -> None:
+        """Answer so after what is ready, and close: nothing more is read."""
+        self.is_done = True
+        self.refusal = answer
+        upload = self.upload
+        self.let_go()
+        if upload is not None:  # its request is being answered, or will be: it won't be whole
+            upload.lose(answer)
+            return
+        head = self.head or Head("GET", "")
+        request = Request(head, head.sent_id or self._service.request_id())
+        self._ready.append(Ready(request, answer, must_close=True))
+
+    def let_go(self) -> None:
+        """Forget what is being received."""
+        self._service.hold(-self.body_bytes)
+        self.body_bytes = 0
+        self._pieces = []
+        self.upload = None
+        self.is_receiving = self.owes_continue = False
+
+    def _begin(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self.is_receiving = False
+        self.is_timed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._target = b""
+        self._head_bytes = 0
+        self._lines: list[Line] = []
+        self._read: dict[bytes, bytes] = {}
+        self._pieces = []
+        self.head = None
+        self.upload = None
+        self.body_bytes = 0
+        self._received = 0
+
+    def _upgrade(self, rest: bytes) -> None:
+        """The parser stops where another protocol is offered. A WebSocket to where there is one is taken; else it is
+        read on as if nothing had been offered: callers offer h2c unasked."""
+        head = self.head
+        if head is not None and isinstance(head.found, Found) and head.found.endpoint.act is Act.SOCKET:
+            self._ready[-1].request.body = rest
+            self.is_done = True
+            return
+        self._ready.pop()
+        if head is None or head.method == "CONNECT":
+            self.put_last(answers.wrong_method("CONNECT", "/", ("GET", "POST")))
+            return
+        lines = [b"%b %b HTTP/1.1\r\n" % (head.method.encode(), self._target)]
+        lines += [b"%b: %b\r\n" % item for item in self._read.items() if item[0] not in (b"connection", b"upgrade")]
+        lines += [line for name, line in self._lines if name not in READ]
+        self._begin()
+        self.feed(b"".join([*lines, b"\r\n", rest]))
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self._start()
+        self.is_receiving = True
+        self.is_timed = False
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value))
+        if self.head is not None:  # trailers end here
+            return
+        lower = name.lower()
+        if lower in READ:
+            note(self._read, lower, value)
+        if lower not in NOT_FORWARDED:
+            self._lines.append((lower, b"%b: %b\r\n" % (name, value)))
+
+    def on_headers_complete(self) -> None:
+        self.is_timed = False
+        read = self._read
+        path, query = split_target(self._target)
+        head = self.head = Head(
+            self._parser.get_method().decode(),
+            path,
+            query,
+            read,
+            forwarded(self._lines, read.get(b"connection")),
+            is_http10=self._parser.get_http_version() == "1.0",
+            is_kept=self._parser.should_keep_alive(),
+        )
+        found = head.found = self._check(head)
+        if isinstance(found, Answer):
+            if _has_body(read):
+                self._stop(found)  # its body isn't worth reading
+            return
+        if not head.is_http10 and read.get(b"expect", b"").lower() == b"100-continue":
+            self.owes_continue = True
+        if found.endpoint.uploads and _is_form(read):
+            self._begin_upload(head)
+        elif self._is_alone and not read.keys() & _UNUSUAL:
+            length = read.get(b"content-length")
+            self._service.heads.remember(self._data, head, None if length is None else int(length))
+
+    def on_body(self, data: bytes) -> None:
+        self.is_timed = False
+        self._idle_bytes = 0
+        self.owes_continue = False
+        self._received += len(data)
+        if self.upload is not None:
+            if self._received > self._options.upload_bytes:
+                self._stop(answers.body_too_large(self._options.upload_bytes))
+            self.upload.add(data)
+            return
+        self.body_bytes += len(data)
+        self._pieces.append(data)
+        if not self._service.hold(len(data)):
+            self._stop(answers.too_many_bodies(self._options.bodies_bytes))
+        if self.body_bytes > self._options.body_bytes:
+            self._stop(answers.body_too_large(self._options.body_bytes))
+
+    def on_message_complete(self) -> None:
+        self._idle_bytes = 0
+        self._is_alone = False
+        self.is_receiving = self.owes_continue = False
+        if self.upload is not None:
+            upload, self.upload = self.upload, None
+            upload.end()
+            return
+        head = self.head
+        assert head is not None
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        self.body_bytes = 0  # the request holds them now
+        request = Request(head, head.sent_id or self._service.request_id(), body)
+        self._ready.append(Ready(request, head.found if isinstance(head.found, Answer) else None))
+
+    def _begin_upload(self, head: Head) -> None:
+        length = head.read.get(b"content-length")
+        self.upload = Upload(
+            head.read[b"content-type"], None if length is None else int(length), self._source, self._service.loop
+        )
+        request = Request(head, head.sent_id or self._service.request_id(), upload=self.upload)
+        self._ready.append(Ready(request, None))
+
+    def _check(self, head: Head) -> Found | Answer:
+        found = self._service.check(head)
+        length = head.read.get(b"content-length")
+        if isinstance(found, Answer) or length is None:
+            return found
+        is_upload = found.endpoint.uploads and _is_form(head.read)
+        limit = self._options.upload_bytes if is_upload else self._options.body_bytes
+        return answers.body_too_large(limit) if int(length) > limit else found
+
+    def _count_head(self, count: int) -> None:
+        self._head_bytes += count
+        if self._head_bytes > self._options.header_bytes:
+            self._stop(answers.head_too_large(self._options.header_bytes))
+
+    def _stop(self, answer: Answer) -> NoReturn:
+        self.refusal = answer
+        raise _Stop
+
+
+class _Stop(Exception):
+    """Raised in the parser's callbacks: nothing more of this connection is read."""
+
+
+_UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
+
+
+def _has_body(read: Mapping[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in read or read.get(b"content-length", b"0") != b"0"
+
+
+def _is_form(read: Mapping[bytes, bytes]) -> bool:
+    return read.get(b"content-type", b"")[:20].lower() == b"multipart/form-data;"[:20]

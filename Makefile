@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 SEEDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check unit contract sim e2e lock clean
+.PHONY: help setup run test check unit contract sim e2e bench-gateway lock clean
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## make .venv with all that `run` and `test` need
 
@@ -39,6 +39,9 @@ sim: setup ## the planner against a world of faults: make sim SEEDS=10000
 
 e2e: setup ## the real daemon, real sockets, real engines
 	$(BIN)/pytest tests/e2e
+
+bench-gateway: setup ## what the gateway costs beside nginx and the routers of others: ARGS=--quick, ARGS=--help
+	$(BIN)/python -m bench.gateway $(ARGS)
 
 lock: setup ## pin the requirements anew, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \

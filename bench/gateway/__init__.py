@@ -1,0 +1,1 @@
+"""What a gateway costs: modelgrid, nginx and the routers of others in front of the same upstream, in one run."""

@@ -1,0 +1,101 @@
+"""modelgrid's data plane: the real gateway workers, with a routing table of this benchmark.
+
+What is measured are the workers' processes, started as the supervisor starts them: they inherit one listening socket.
+The controller is stood in for by a process that sends the table and reads what workers tell; it is not measured. This
+file is all that the benchmark knows of modelgrid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.gateway import bodies
+from bench.gateway.processes import HOST, Program, running
+
+import modelgrid
+from modelgrid.config import GatewayConfig
+from modelgrid.config.paths import find_paths
+from modelgrid.spec import AccessKey, Route, RoutingTable, Target
+from modelgrid.spec.messages import Quota, encode
+from modelgrid.spec.operations import CHAT, COMPLETIONS
+
+_BACKLOG = 4096
+_AMPLE = 1_000_000_000  # a quota that is counted and never reached
+_ROOT = Path(__file__).parents[2]
+
+
+def version() -> str:
+    """Of the working tree."""
+    return modelgrid.__version__
+
+
+def table(ports: tuple[int, ...]) -> RoutingTable:
+    """One model with a replica at each port, several keys, quotas for the keys and the model."""
+    quota = Quota(requests_per_minute=_AMPLE, tokens_per_minute=_AMPLE, concurrency=_AMPLE)
+    targets = tuple(
+        Target(replica=f"r{slot}", url=f"http://{HOST}:{port}/v1", model=bodies.MODEL, slot=slot)
+        for slot, port in enumerate(ports, start=1)
+    )
+    slots = iter(range(len(targets) + 1, 1000))
+    keys = tuple(
+        AccessKey(
+            id=f"k{number}",
+            name=f"caller {number}",
+            sha256=hashlib.sha256(secret.encode()).hexdigest(),
+            slot=next(slots),
+            quota=quota,
+            models=(bodies.MODEL,),
+        )
+        for number, secret in enumerate(["somebody", "somebody else", bodies.KEY])
+    )
+    route = Route(
+        model=bodies.MODEL,
+        slot=next(slots),
+        aliases=("bench-alias",),
+        operations=(CHAT, COMPLETIONS),
+        targets=targets,
+        state="ready",
+        quota=quota,
+    )
+    return RoutingTable(number=1, routes=(route,), keys=keys)
+
+
+def described() -> dict[str, object]:
+    """Its configuration, for the record."""
+    return {"gateway": asdict(GatewayConfig()), "table": json.loads(encode(table((1, 2, 3, 4))))}
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path, cores: frozenset[int], port: int, upstream_ports: tuple[int, ...], workers: int, source: Path = _ROOT
+) -> Iterator[list[Program]]:
+    """The workers, until the block ends. `source` is the checkout whose workers they are."""
+    environ = {"MODELGRID_HOME": str(folder / "home"), "PYTHONPATH": str(source / "src")}
+    paths = find_paths(environ)
+    paths.make()
+    paths.table.write_bytes(encode(table(upstream_ports)))
+    command = [sys.executable, "-m", "bench.gateway.link", str(paths.link_socket), str(paths.table)]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(running("controller", command, folder, cores, environ={"PYTHONPATH": str(_ROOT)}))
+        listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(_BACKLOG)
+        config = GatewayConfig(host=HOST, port=port, workers=workers, grace_s=1.0)
+        programs = []
+        for number in range(1, workers + 1):
+            options = {"gateway": asdict(config), "number": number, "descriptor": listener.fileno()}
+            argv = [sys.executable, "-m", "modelgrid.daemon", "gateway", json.dumps(options)]
+            programs.append(
+                stack.enter_context(
+                    running(f"modelgrid-{number}", argv, folder, cores, environ=environ, pass_fds=[listener.fileno()])
+                )
+            )
+        yield programs

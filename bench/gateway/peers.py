@@ -1,0 +1,90 @@
+"""The columns of the table: what is measured, how it is started, and what it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.gateway import bodies, modelgrid, nginx
+from bench.gateway.processes import Failed, Program, free_ports, running, wait_ready
+
+Serving = Callable[[Path, frozenset[int], int, tuple[int, ...], int], contextlib.AbstractContextManager[list[Program]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One column. `build` makes what it needs and may raise Failed; `serve` starts it for a number of workers."""
+
+    name: str
+    build: Callable[[], None]
+    version: Callable[[], str]
+    serve: Serving
+    configuration: Callable[[], object]
+    is_router: bool = False  # one of those that are to be outdone
+    streams: int = 1000  # that it can carry at once
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A peer that serves."""
+
+    port: int
+    programs: tuple[Program, ...]
+
+    @property
+    def pids(self) -> list[int]:
+        """All processes that are measured."""
+        return [pid for program in self.programs for pid in program.pids]
+
+
+@contextlib.contextmanager
+def served(
+    peer: Peer, folder: Path, cores: frozenset[int], upstream_ports: tuple[int, ...], workers: int
+) -> Iterator[Served]:
+    """A peer, until the block ends; it has answered a chat."""
+    port = upstream_ports[0] if peer is DIRECT else free_ports(1)[0]
+    folder.mkdir(exist_ok=True)
+    with peer.serve(folder, cores, port, upstream_ports, workers) as programs:
+        for _ in range(2 * len(upstream_ports)):
+            wait_ready(programs, port, bodies.PATH, bodies.HEADERS, bodies.chat(300))
+        yield Served(port, tuple(programs))
+
+
+@contextlib.contextmanager
+def _nginx(
+    folder: Path, cores: frozenset[int], port: int, upstream_ports: tuple[int, ...], workers: int
+) -> Iterator[list[Program]]:
+    config = folder / "nginx.conf"
+    config.write_text(nginx.proxy_config(folder, port, upstream_ports, workers))
+    with running("nginx", [nginx.binary(), "-p", folder, "-c", config, "-e", "stderr"], folder, cores) as program:
+        yield [program]
+
+
+@contextlib.contextmanager
+def _direct(
+    _folder: Path, _cores: frozenset[int], _port: int, _upstream_ports: tuple[int, ...], _workers: int
+) -> Iterator[list[Program]]:
+    yield []
+
+
+def _nothing() -> None:
+    pass
+
+
+DIRECT = Peer("direct", _nothing, lambda: "", _direct, lambda: "callers ask the upstream")
+NGINX = Peer("nginx", _nothing, nginx.version, _nginx, lambda: nginx.proxy_config(Path("FOLDER"), 1, (1, 2, 3, 4), 1))
+
+
+def peers(names: Sequence[str] | None, source: Path | None) -> list[Peer]:
+    """The columns of these names, or all. Raises Failed."""
+    serve = modelgrid.serving if source is None else functools.partial(modelgrid.serving, source=source.resolve())
+    ours = Peer("modelgrid", _nothing, modelgrid.version, serve, modelgrid.described)
+    known = {peer.name: peer for peer in (DIRECT, NGINX, ours)}
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise Failed(f"cannot measure {', '.join(unknown)}: known are {', '.join(known)}")
+    chosen = known if names is None else {"direct", *names}
+    return [peer for name, peer in known.items() if name in chosen]

@@ -87,8 +87,6 @@ class Rows:
         for row in [row for row, ended in self._ended.items() if now - ended >= LINGER_S]:
             del self._ended[row]
             self._header[LIVE_AT] &= ~(1 << row)
-            for page in self._pages(row):
-                page[:] = _NOTHING
 
     def close(self) -> None:
         """Let go of it: it is gone with the last process that has it."""

@@ -115,6 +115,14 @@ def test_there_are_no_more_rows_than_were_made(rows: Rows) -> None:
     assert rows.take() == 2
 
 
+def test_a_row_that_still_counts_is_given_out_before_one_that_nobody_reads(rows: Rows) -> None:
+    first, second = rows.take(), rows.take()
+    rows.give_back(second, now=1.0)
+    rows.give_back(first, now=2.0)
+    rows.forget(now=LINGER_S + 1.5)
+    assert rows.take() == first
+
+
 def test_every_one_of_the_most_rows_can_be_read() -> None:
     rows = Rows(1000)
     ledgers = [_worker(rows)[1] for _ in range(ROWS)]
@@ -131,7 +139,6 @@ def test_clearing_up_takes_no_memory_for_what_was_never_counted(rows: Rows) -> N
     row, ledger = _worker(rows)
     ledger.begin(5)
     rows.give_back(row, now=0.0)
-    rows.forget(now=LINGER_S)
     assert os.fstat(rows.descriptor).st_blocks * 512 <= 4 * os.sysconf("SC_PAGESIZE")  # the header, and a page or two
 
 

@@ -161,6 +161,16 @@ def test_a_worker_that_is_replaced_leaves_what_was_used_of_the_minute(rows: Rows
     assert rows.take() == 2
 
 
+def test_a_row_whose_last_worker_had_a_later_clock_keeps_what_is_in_it(rows: Rows) -> None:
+    quota = Quota(requests_per_minute=60)
+    row = rows.take()
+    assert _admitted(Gate(Ledger.shared(rows.path, row), 5, quota), 100, MINUTE + 60) == 60
+    rows.give_back(row, MINUTE + 60)
+    (new,) = _gates(rows, 1, quota)
+    assert _admitted(new, 100, MINUTE + 59.999) == 0
+    assert _admitted(new, 100, MINUTE + 60) == 0
+
+
 QUOTAS = st.builds(
     Quota,
     requests_per_minute=st.none() | st.integers(1, 8),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Query
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
 from modelgrid import __version__
@@ -22,6 +22,7 @@ PREFIX = "/control/v1"
 LOG_LINES = 10_000  # at most, a replica and an answer
 EVENTS = 1_000  # at most, an answer
 
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # as Prometheus knows it
 _EVENTS_SHOWN = 20
 _NAMES_SHOWN = 8
 
@@ -47,6 +48,7 @@ def create_app(control: Control, store: Store) -> FastAPI:
     app.router.redirect_slashes = False
     for routes in (_daemon(control), _models(control, store), _keys(control, store)):
         app.include_router(routes, prefix=PREFIX)
+    app.include_router(_metrics(control))
     shape_problems(app)
     return app
 
@@ -69,6 +71,16 @@ def _daemon(control: Control) -> APIRouter:
     return routes
 
 
+def _metrics(control: Control) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/metrics")  # where Prometheus looks, whatever the version of this API
+    async def metrics() -> Response:
+        return Response(await control.metrics(), media_type=_METRICS_TYPE)
+
+    return routes
+
+
 def _models(control: Control, store: Store) -> APIRouter:
     # A model's name may hold slashes, so it takes all of the path before the last word: "a/why" has its own why.
     routes = APIRouter(prefix="/models")
@@ -81,8 +93,10 @@ def _models(control: Control, store: Store) -> APIRouter:
 
     @routes.get("/{name:path}/logs")
     async def logs(name: str, lines: Annotated[int, Query(ge=1, le=LOG_LINES)] = 100) -> list[LogLines]:
+        model = _resolve(control, name)
+        _refuse_virtual(control.status(), model, "show the logs of")
         try:
-            return list(await control.logs(_resolve(control, name), lines))
+            return list(await control.logs(model, lines))
         except LookupError as error:
             raise _unknown(control, name) from error
 
@@ -97,6 +111,7 @@ def _models(control: Control, store: Store) -> APIRouter:
     async def wish(name: str, wanted: Wish, what: str, reason: str) -> Why:
         model = _resolve(control, name)
         found = _explain(control.status(), model)  # first: what is refused must leave no wish behind
+        _refuse_virtual(control.status(), model, what)
         await run_in_threadpool(store.set_wish, ModelName(model), wanted)
         await run_in_threadpool(store.record, [Event(time.time(), model, None, what, reason)])
         control.wake()
@@ -137,10 +152,20 @@ def _explain(status: Status, model: str) -> Why:
     for described in status.models:
         if described.name == model:
             replicas = tuple(replica for replica in status.replicas if replica.model == model)
-            return Why(status.now, described, replicas, events=())
+            behind = tuple(other for name in described.behind for other in status.models if other.name == name)
+            return Why(status.now, described, replicas, events=(), behind=behind)
     raise Problem(
         503, f"cannot find {model} in the plan: it was configured a moment ago (try again)", code="not_planned_yet"
     )
+
+
+def _refuse_virtual(status: Status, model: str, what: str) -> None:
+    """Raise Problem for what only a model can have done to it."""
+    behind = next((described.behind for described in status.models if described.name == model), ())
+    if behind:
+        why = "it is virtual, with nothing of its own to run"
+        step = f"{what} one of the models behind it: {', '.join(behind)}"
+        raise Problem(409, f"cannot {what} {model}: {why} ({step})", code="model_is_virtual")
 
 
 def _shown(record: KeyRecord) -> KeyStatus:

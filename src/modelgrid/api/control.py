@@ -20,6 +20,10 @@ class Control(Protocol):
         gone. Raises LookupError for a model that isn't there."""
         ...
 
+    async def metrics(self) -> bytes:
+        """What `GET /metrics` answers, in Prometheus' text format."""
+        ...
+
     def wake(self) -> None:
         """Something was written to the store: look at it now instead of in the next lap. Doesn't block."""
         ...

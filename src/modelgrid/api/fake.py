@@ -22,6 +22,7 @@ class FakeControl:
     picture: Status
     lines: dict[str, list[LogLines]] = field(default_factory=dict)
     yaml: str = "models: {}\n"
+    page: bytes = b""
     wakes: int = 0
     woken: threading.Event = field(default_factory=threading.Event)
 
@@ -30,6 +31,9 @@ class FakeControl:
 
     async def logs(self, model: str, lines: int) -> Sequence[LogLines]:
         return [LogLines(log.replica, log.lines[-lines:]) for log in self.lines[model]]
+
+    async def metrics(self) -> bytes:
+        return self.page
 
     def wake(self) -> None:
         self.wakes += 1

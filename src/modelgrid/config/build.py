@@ -6,8 +6,30 @@ import os
 from pathlib import Path
 
 from modelgrid.config.config import GatewayConfig, MachineConfig, StorageConfig
-from modelgrid.config.fields import START_TIMEOUT_S, GatewaySection, MachineSection, ModelSection, StorageSection
-from modelgrid.spec import Limits, ModelName, ModelSpec, Scaling
+from modelgrid.config.fields import (
+    SESSION,
+    START_TIMEOUT_S,
+    GatewaySection,
+    LimitsSection,
+    MachineSection,
+    ModelSection,
+    ParametersSection,
+    RoutingSection,
+    StorageSection,
+    VirtualSection,
+)
+from modelgrid.spec import (
+    Choice,
+    Limits,
+    ModelName,
+    ModelSpec,
+    Parameters,
+    Quota,
+    Routing,
+    Scaling,
+    Virtual,
+    VirtualSpec,
+)
 from modelgrid.spec.source import PACKAGE, STAND_IN
 
 
@@ -52,7 +74,10 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
         env=dict(section.env),
         memory_bytes=section.needs.memory,
         scaling=_scaling(section),
-        limits=Limits(section.limits.queue, section.limits.wait),
+        limits=_limits(section.limits),
+        parameters=_parameters(section.parameters),
+        routing=_routing(section.routing),
+        operations=tuple(dict.fromkeys(section.operations)),
         command=tuple(section.command),
         script=str(script) if script else None,
         requirements=requirements,
@@ -69,6 +94,18 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
         stop_grace_s=section.stop_grace,
         trust_remote_code=section.trust_remote_code,
     )
+
+
+def virtual_spec(name: str, section: VirtualSection) -> VirtualSpec:
+    """One virtual model."""
+    choices = tuple(
+        Choice(model=choice.model, weight=choice.weight, parameters=_parameters(choice.parameters))
+        for choice in section.models
+    )
+    virtual = Virtual(
+        choices=choices, choose=section.choose, spill_over=section.spill_over, fall_back=section.fall_back
+    )
+    return VirtualSpec(ModelName(name), virtual, tuple(section.aliases))
 
 
 def is_file(path: Path) -> bool:
@@ -127,6 +164,32 @@ def _scaling(section: ModelSection) -> Scaling:
     scaling = section.scaling
     most = scaling.max if scaling.max is not None else max(1, scaling.min)
     return Scaling(min=scaling.min, max=most, idle_s=scaling.idle, target=scaling.target)
+
+
+def _limits(section: LimitsSection) -> Limits:
+    quota = Quota(
+        requests_per_minute=section.requests_per_minute,
+        tokens_per_minute=section.tokens_per_minute,
+        concurrency=section.concurrency,
+    )
+    return Limits(section.queue, section.wait, None if quota == Quota() else quota)
+
+
+def _parameters(section: ParametersSection) -> Parameters | None:
+    parameters = Parameters(
+        strip=tuple(dict.fromkeys(section.strip)),
+        default=dict(section.default),
+        set=dict(section.set),
+        cap=dict(section.cap),
+    )
+    return None if parameters == Parameters() else parameters
+
+
+def _routing(section: RoutingSection) -> Routing:
+    session = tuple(dict.fromkeys(section.session))
+    if section.policy == "session" and not session:
+        session = SESSION
+    return Routing(policy=section.policy, session=session, slack=section.slack)
 
 
 def _start_timeout_s(section: ModelSection) -> float:

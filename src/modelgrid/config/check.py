@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from modelgrid.config.build import is_file, is_folder
-from modelgrid.config.document import At, Document, Value
+from modelgrid.config.document import Document, Value
 from modelgrid.config.problem import did_you_mean
 from modelgrid.engines.engine import Engine
 from modelgrid.spec import ModelSpec
 
 _PAIRS = (("service_script", "script"), ("start_timeout", "startup_time"))  # two spellings of one field
+
+_POLICIES = ("least_outstanding", "session", "prefix")
+_OF_POLICIES = {"session": ("session",), "slack": ("session", "prefix")}
 
 
 def check_models(document: Document, models: Mapping[str, Value], engines: Mapping[str, Engine]) -> None:
@@ -21,11 +24,11 @@ def check_models(document: Document, models: Mapping[str, Value], engines: Mappi
             _check_engine(document, name, section, engines)
             _check_spellings(document, name, section)
             _check_scaling(document, name, section)
+            _check_routing(document, name, section)
         elif section is None:
             document.add(
                 ("models", name), f"says nothing: write at least an engine ({', '.join(engines)})", of_key=True
             )
-    _check_aliases(document, models)
 
 
 def check_spec(document: Document, spec: ModelSpec, engines: Mapping[str, Engine], gateway_port: int) -> None:
@@ -81,27 +84,16 @@ def _check_scaling(document: Document, name: str, section: dict[str, Value]) -> 
         document.add(("models", name, "scaling", "min"), f"{least} is more than max, which is {most}: raise max")
 
 
+def _check_routing(document: Document, name: str, section: dict[str, Value]) -> None:
+    routing = section.get("routing")
+    if not isinstance(routing, dict):
+        return
+    policy = routing.get("policy") or "least_outstanding"
+    for field, belongs in _OF_POLICIES.items():
+        if routing.get(field) is not None and policy in _POLICIES and policy not in belongs:
+            message = f"does not belong to policy {policy}: remove it, or set policy: {' or '.join(belongs)}"
+            document.add(("models", name, "routing", field), message, of_key=True)
+
+
 def _number(value: Value) -> int | None:
     return int(value) if isinstance(value, str) and value.isdecimal() else None
-
-
-def _check_aliases(document: Document, models: Mapping[str, Value]) -> None:
-    owners: dict[str, str] = {}
-    for at, alias in _aliases(models):
-        model = str(at[1])
-        if alias in models:
-            whose = "this model's own name" if alias == model else f"the name of another model, {alias!r}"
-            document.add(at, f"is {whose}: remove or rename one")
-        elif alias in owners:
-            whose = "given twice" if owners[alias] == model else f"an alias of {owners[alias]!r} too"
-            document.add(at, f"{alias!r} is {whose}: remove one")
-        else:
-            owners[alias] = model
-
-
-def _aliases(models: Mapping[str, Value]) -> Iterator[tuple[At, str]]:
-    for name, section in models.items():
-        aliases = section.get("aliases") if isinstance(section, dict) else None
-        for index, alias in enumerate(aliases if isinstance(aliases, list) else ()):
-            if isinstance(alias, str):
-                yield ("models", name, "aliases", index), alias

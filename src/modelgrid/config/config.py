@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelgrid.config.variables import masked
-from modelgrid.spec import ModelSpec
+from modelgrid.spec import ModelName, ModelSpec, VirtualSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,16 @@ class Config:
     machine: MachineConfig = MachineConfig()
     storage: StorageConfig = StorageConfig()
     models: tuple[ModelSpec, ...] = ()
+    virtual: tuple[VirtualSpec, ...] = ()
     path: Path | None = None
     digest: str = ""  # of the text and the overrides: two with one digest came from the same words
     variables: frozenset[str] = frozenset()  # names of the environment variables that ${…} took in
     secrets: tuple[str, ...] = field(default=(), repr=False)  # values of ${…_KEY} and the like, never shown
+
+    @property
+    def names(self) -> tuple[ModelName, ...]:
+        """The models' names, then those of the virtual ones."""
+        return (*(spec.name for spec in self.models), *(spec.name for spec in self.virtual))
 
     def masked(self, text: str) -> str:
         """`text` of others, such as an engine's log, as it may be shown."""

@@ -40,6 +40,7 @@ class Document:
     places: dict[At, Place] = field(default_factory=dict)  # of values
     keys: dict[At, Place] = field(default_factory=dict)  # of the keys that values stand at
     problems: list[ConfigProblem] = field(default_factory=list)
+    quoted: set[At] = field(default_factory=set)  # scalars that were written in quotes: texts, whatever is in them
     broken: set[At] = field(default_factory=set)  # values that couldn't be had: nothing more is said of them
 
     def add(self, at: At, message: str, *, of_key: bool = False) -> None:
@@ -127,6 +128,8 @@ class _Reader:
             }
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*at, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and node.style:  # a quote, | or >
+            self._document.quoted.add(at)
         return None if node.tag == _TAG + "null" else str(node.value)
 
     def _read_entry(self, key: yaml.Node, value: yaml.Node, at: At) -> Value:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from modelgrid.config.config import Config
 from modelgrid.config.variables import masked
-from modelgrid.spec import ModelSpec
+from modelgrid.spec import ModelSpec, Parameters, Quota, Routing, VirtualSpec
 from modelgrid.spec.secret import MASK, is_secret_name
 
+_MASKED = json.dumps(MASK)
 _OPTION = re.compile(r"--?[\w-]+")
+_NOT_IN_YAML = re.compile("[^ -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _SIZES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _DURATIONS = (("h", 3600), ("m", 60), ("s", 1))
 
@@ -34,6 +38,7 @@ def show(config: Config) -> str:
             "machine": {"memory": _size(machine.memory_bytes)},
             "storage": {"environments": _text(storage.environments), "models": _text(storage.models)},
             "models": {str(spec.name): _model(spec) for spec in config.models},
+            "virtual": {str(spec.name): _virtual(spec) for spec in config.virtual},
         }
     )
     masked = _masked(shown, config.secrets)
@@ -41,6 +46,7 @@ def show(config: Config) -> str:
 
 
 def _model(spec: ModelSpec) -> dict[str, Any]:
+    quota = spec.limits.quota or Quota()
     return {
         "engine": spec.engine,
         "source": spec.source,
@@ -54,7 +60,16 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
             "idle": _duration(spec.scaling.idle_s),
             "target": spec.scaling.target,
         },
-        "limits": {"queue": spec.limits.queue, "wait": _duration(spec.limits.wait_s)},
+        "limits": {
+            "queue": spec.limits.queue,
+            "wait": _duration(spec.limits.wait_s),
+            "requests_per_minute": quota.requests_per_minute,
+            "tokens_per_minute": quota.tokens_per_minute,
+            "concurrency": quota.concurrency,
+        },
+        "parameters": _parameters(spec.parameters),
+        "routing": _routing(spec.routing),
+        "operations": list(spec.operations),
         "command": _masked_arguments(spec.command),
         "service_script": spec.script,
         "requirements": spec.requirements,
@@ -71,6 +86,42 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
         "stop_grace": _duration(spec.stop_grace_s),
         "trust_remote_code": spec.trust_remote_code or None,
     }
+
+
+def _virtual(spec: VirtualSpec) -> dict[str, Any]:
+    virtual = spec.virtual
+    choices = [
+        _without_empty(
+            {"model": choice.model, "weight": _number(choice.weight), "parameters": _parameters(choice.parameters)}
+        )
+        for choice in virtual.choices
+    ]
+    return {
+        "models": choices,
+        "choose": virtual.choose,
+        "spill_over": virtual.spill_over,
+        "fall_back": virtual.fall_back,
+        "aliases": list(spec.aliases),
+    }
+
+
+def _parameters(parameters: Parameters | None) -> dict[str, Any]:
+    if parameters is None:
+        return {}
+    return {
+        "set": {name: _Json(_MASKED if is_secret_name(name) else text) for name, text in parameters.set.items()},
+        "default": {
+            name: _Json(_MASKED if is_secret_name(name) else text) for name, text in parameters.default.items()
+        },
+        "cap": {name: _number(most) for name, most in parameters.cap.items()},
+        "strip": list(parameters.strip),
+    }
+
+
+def _routing(routing: Routing) -> dict[str, Any]:
+    if routing.policy == "least_outstanding":
+        return {}
+    return {"policy": routing.policy, "session": list(routing.session), "slack": _number(routing.slack)}
 
 
 def _masked_arguments(words: Sequence[str]) -> list[str]:
@@ -91,6 +142,8 @@ def _masked(value: Any, secrets: Sequence[str]) -> Any:
         return {key: _masked(item, secrets) for key, item in value.items()}
     if isinstance(value, list):
         return [_masked(item, secrets) for item in value]
+    if isinstance(value, _Json):
+        return _Json(masked(value.text, secrets).replace("${", "$${"))
     if isinstance(value, str):
         return masked(value, secrets).replace("${", "$${")
     return value
@@ -105,6 +158,10 @@ def _without_empty(value: Any) -> Any:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _number(value: float) -> float:
+    return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
 def _size(count: int | None) -> str | None:
@@ -124,6 +181,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
+@dataclass(frozen=True, slots=True)
+class _Json:
+    """A value as JSON, which is shown as it is: a text in quotes is a text, whatever is in it."""
+
+    text: str
+
+
 class _Dumper(yaml.SafeDumper):
     """Short lists of words on one line; no anchors."""
 
@@ -135,4 +199,12 @@ def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 
 
+def _represent_json(dumper: yaml.SafeDumper, data: _Json) -> yaml.Node:  # noqa: ARG001  the signature is PyYAML's
+    readable = _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", data.text)
+    node = yaml.compose(readable, Loader=yaml.SafeLoader)
+    assert node is not None
+    return node
+
+
 _Dumper.add_representer(list, _represent_list)
+_Dumper.add_representer(_Json, _represent_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -63,6 +63,12 @@ def _message(details: ErrorDetails, at: At, section: type[BaseModel]) -> str:
             return "is empty: write a value, or remove it" if value is None else f"{_shown(value, at)} is not a text"
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return f"{_shown(value, at)} is not a whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            return f"{_shown(value, at)} is not a number"
+        case "literal_error":
+            return f"{_shown(value, at)} is not one of {context['expected']}"
+        case "missing":
+            return f"says no {at[-1]}: add `{at[-1]}:`"
         case "bool_parsing" | "bool_type":
             return f"{_shown(value, at)} is neither true nor false"
     return details["msg"]
@@ -70,9 +76,12 @@ def _message(details: ErrorDetails, at: At, section: type[BaseModel]) -> str:
 
 def _section_at(section: type[BaseModel], at: At) -> type[BaseModel]:
     for step in at:
-        inner = section.model_fields[str(step)].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            section = inner
+        if isinstance(step, int):
+            continue  # of a list, whose field has told what is in it
+        annotation = section.model_fields[step].annotation
+        for inner in (annotation, *get_args(annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                section = inner
     return section
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from modelgrid.config.config import GatewayConfig
 from modelgrid.engines import ENGINES
-from modelgrid.spec import Limits, Scaling
+from modelgrid.spec import Limits, Routing, Scaling
+from modelgrid.spec.operations import OPERATIONS
 from modelgrid.spec.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 
-_GATEWAY, _SCALING, _LIMITS = GatewayConfig(), Scaling(), Limits()
+_GATEWAY, _SCALING, _LIMITS, _ROUTING = GatewayConfig(), Scaling(), Limits(), Routing()
+SESSION = ("header:x-session-id", "body:prompt_cache_key", "body:user")
 START_TIMEOUT_S, HEALTH_TIMEOUT_S, STOP_GRACE_S = 600.0, 60.0, 10.0
 _MOST_BYTES = 2**50
 _MOST_SECONDS = 365 * 86400.0
@@ -109,6 +111,33 @@ def _path(text: str) -> str:
     return _url(text)
 
 
+def _parameter(name: str) -> str:
+    if name == "model":
+        raise ValueError(
+            "'model' says which model is asked: it is no parameter (for another name see: served, aliases)"
+        )
+    if name == "stream":
+        raise ValueError("'stream' is the caller's to say: whoever asked for one form of answer can't read the other")
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"{name!r} can't name a field of a request")
+    return name
+
+
+def _session(place: str) -> str:
+    kind, _, name = place.partition(":")
+    if kind == "header" and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        return f"header:{name.lower()}"
+    if kind == "body" and name and name.isprintable():
+        return place
+    raise ValueError(f"{place!r} is no place in a request: write header:NAME, or body:FIELD for a field of its JSON")
+
+
+def _operation(name: str) -> str:
+    if name not in OPERATIONS:
+        raise ValueError(f"{name!r} is not an operation: there is {', '.join(OPERATIONS)}")
+    return name
+
+
 Text: TypeAlias = Annotated[str, AfterValidator(_text)]
 FilePath: TypeAlias = Annotated[Text, AfterValidator(_file_path)]
 Key: TypeAlias = Annotated[Text, AfterValidator(_key)]
@@ -132,6 +161,11 @@ Duration: TypeAlias = Annotated[
     BeforeValidator(_duration),
     WithJsonSchema({"type": ["string", "number"], "format": "duration", "examples": ["90s", "15m", "1h30m"]}),
 ]
+Parameter: TypeAlias = Annotated[Text, AfterValidator(_parameter)]
+Json: TypeAlias = Annotated[Text, WithJsonSchema({})]  # JSON, as a text: see `literal`
+Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+SessionPlace: TypeAlias = Annotated[Text, AfterValidator(_session)]
+Operation: TypeAlias = Annotated[Text, AfterValidator(_operation), WithJsonSchema({"enum": list(OPERATIONS)})]
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -222,6 +256,57 @@ class LimitsSection(_Section):
         description="Requests that wait for a replica, in each gateway worker.",
     )
     wait: Duration = Field(default=_LIMITS.wait_s, description="How long one of them waits before it is told so.")
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, le=10**9, description="Requests a minute, over all callers and workers."
+    )
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, le=10**12, description="Tokens a minute, of prompts and answers together, over all of them."
+    )
+    concurrency: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Requests in flight at once, over all of them."
+    )
+
+
+class ParametersSection(_Section):
+    """What is done to the top-level fields of JSON requests, in this order: `strip`, `default`, `set`, `cap`. Values in
+    quotes are texts; others are numbers, `true`, `false` or `null` where they look like it."""
+
+    set: dict[Parameter, Json] = Field(default={}, description="Fields with the value that they get, whoever asks.")
+    default: dict[Parameter, Json] = Field(
+        default={}, description="Fields with the value that they get where the caller sends none."
+    )
+    cap: dict[Parameter, Number] = Field(
+        default={}, description="Fields with the largest number that they may have: a larger one becomes this one."
+    )
+    strip: list[Parameter] = Field(default=[], description="Fields that are taken out.")
+
+
+class RoutingSection(_Section):
+    """How a model's replicas are chosen among. A policy alone may be written as `routing: prefix`."""
+
+    policy: Literal["least_outstanding", "session", "prefix"] = Field(
+        default=_ROUTING.policy,
+        description="`least_outstanding`: the one with the fewest requests in flight. `session`: the one that has "
+        "served the session before. `prefix`: the one that has served the beginning of the conversation before.",
+    )
+    session: list[SessionPlace] = Field(
+        default=[],
+        description="Policy session: where a request's session is looked for, the first that it has: `header:NAME` or "
+        f"`body:FIELD`. When absent: {', '.join(f'`{place}`' for place in SESSION)}.",
+    )
+    slack: float = Field(
+        default=_ROUTING.slack,
+        ge=1,
+        le=1000,
+        allow_inf_nan=False,
+        description="Policies session and prefix: a replica may have this many times the mean in flight before another "
+        "one takes over.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _policy_alone(cls, values: Any) -> Any:
+        return {"policy": values} if isinstance(values, str) else values
 
 
 class ModelSection(_Section):
@@ -250,6 +335,17 @@ class ModelSection(_Section):
         default=ScalingSection(), description="How many replicas, and when the last one goes."
     )
     limits: LimitsSection = Field(default=LimitsSection(), description="What its callers may use at most.")
+    parameters: ParametersSection = Field(
+        default=ParametersSection(), description="What is done to the parameters of its requests."
+    )
+    routing: RoutingSection = Field(
+        default=RoutingSection(), description="How its replicas are chosen among: a policy, or fields below it."
+    )
+    operations: list[Operation] = Field(
+        default=[],
+        description="What it serves (`chat`, `embeddings`, …), where it is not what its engine and `type` say. What "
+        "isn't among it is refused.",
+    )
     command: list[Word] = Field(
         default=[],
         description="Engine custom: the program and its arguments. `{port}`, `{host}`, `{python}` and `{bin}` are "
@@ -271,7 +367,11 @@ class ModelSection(_Section):
         default=None,
         description="Engine custom: the path that it serves, where it serves one only (`/v1/chat/completions`).",
     )
-    type: Text | None = Field(default=None, description="What kind of model it is: text, image, audio, … For people.")
+    type: Text | None = Field(
+        default=None,
+        description="What kind of model it is: `text`, `embedding`, `rerank`, `classify`, `image`, `audio`, `speech`, "
+        "`transcription`, `video`, … It tells what it is asked, where its engine can't know.",
+    )
     url: Url | None = Field(
         default=None, description="Engine remote: base URL of an OpenAI-compatible server (`http://127.0.0.1:8080/v1`)."
     )
@@ -300,6 +400,44 @@ class ModelSection(_Section):
     )
 
 
+class ChoiceSection(_Section):
+    """One of the models behind a virtual one. A name alone may be written as `models: [NAME]`."""
+
+    model: Name = Field(description="The model's name, as it is under `models`.")
+    weight: float = Field(
+        default=1.0, ge=0, le=1_000_000, allow_inf_nan=False, description="Its share, where `choose` is `weight`."
+    )
+    parameters: ParametersSection = Field(
+        default=ParametersSection(), description="What is done to the parameters of requests that it gets in this way."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, values: Any) -> Any:
+        return {"model": values} if isinstance(values, str) else values
+
+
+class VirtualSection(_Section):
+    """One name over several models: nothing is started for it, requests are served by the models behind it."""
+
+    models: list[ChoiceSection] = Field(
+        description="The models behind it, in order of preference: names, or fields as below."
+    )
+    choose: Literal["first", "weight"] = Field(
+        default="first",
+        description="`first`: the first one that is warm and has room. `weight`: by lot, each with its `weight`.",
+    )
+    spill_over: Count | None = Field(
+        default=None,
+        description="A model with so many requests waiting or in flight, for each ready replica, is full, and the next "
+        "one is taken. When absent: never.",
+    )
+    fall_back: bool = Field(
+        default=True, description="Whether the next one is taken when a model fails before its answer has begun."
+    )
+    aliases: list[Name] = Field(default=[], description="Further names that callers may use in `model`.")
+
+
 class ConfigFile(_Section):
     """modelgrid.yaml: which models there are, and where they are served."""
 
@@ -310,6 +448,9 @@ class ConfigFile(_Section):
         default={},
         description="The models by name. A name is what callers write in `model`; it may hold `/`, `:` and `.`.",
     )
+    virtual: dict[Name, VirtualSection] = Field(
+        default={}, description="Further names, each over several of the models."
+    )
 
 
 def schema() -> dict[str, Any]:
@@ -317,6 +458,12 @@ def schema() -> dict[str, Any]:
     made = _for_editors(ConfigFile.model_json_schema(mode="validation"))
     engine = made["$defs"]["ModelSection"]["properties"]["engine"]
     engine["anyOf"] = [{"type": "string", "enum": list(ENGINES)}, _VARIABLE]
+    # A word may stand for a section that has nothing else.
+    policies = made["$defs"]["RoutingSection"]["properties"]["policy"]["enum"]
+    routing = made["$defs"]["ModelSection"]["properties"]["routing"]
+    routing["anyOf"] = [{"$ref": routing.pop("$ref")}, {"type": "string", "enum": policies}]
+    choices = made["$defs"]["VirtualSection"]["properties"]["models"]
+    choices["items"] = {"anyOf": [choices["items"], {"type": "string"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 

@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from modelgrid.config.build import gateway_config, machine_config, model_spec, storage_config
+from modelgrid.config.build import gateway_config, machine_config, model_spec, storage_config, virtual_spec
 from modelgrid.config.check import check_files, check_models, check_spec
+from modelgrid.config.check_virtual import check_names, check_virtual, without_strangers
 from modelgrid.config.config import Config
 from modelgrid.config.default import default_text
-from modelgrid.config.document import Document, Value, read_document
+from modelgrid.config.document import At, Document, Value, read_document
 from modelgrid.config.explain import explained, unknown_field
 from modelgrid.config.fields import (
     ConfigFile,
@@ -23,13 +24,15 @@ from modelgrid.config.fields import (
     MachineSection,
     ModelSection,
     StorageSection,
+    VirtualSection,
     name_problem,
 )
+from modelgrid.config.literal import with_literals
 from modelgrid.config.overrides import apply_environment, apply_options, is_override
 from modelgrid.config.problem import ConfigError, ConfigProblem
 from modelgrid.config.variables import fill_in, masked
 from modelgrid.engines import ENGINES
-from modelgrid.spec import ModelSpec
+from modelgrid.spec import ModelSpec, VirtualSpec
 
 _Section = TypeVar("_Section", bound=BaseModel)
 _NO_OVERRIDES: Mapping[str, str] = {}
@@ -112,6 +115,7 @@ def _config(document: Document, folder: Path, *, checks_files: bool) -> Config:
         machine=machine_config(machine or MachineSection()),
         storage=storage_config(storage or StorageSection(), folder),
         models=tuple(_models(document, folder, gateway.port, checks_files=checks_files)),
+        virtual=tuple(_virtual(document)),
     )
 
 
@@ -123,9 +127,10 @@ def _models(document: Document, folder: Path, gateway_port: int, *, checks_files
     check_models(document, models, ENGINES)
     specs = []
     for name, value in models.items():
+        at = ("models", name)
         if wrong := name_problem(name):
-            document.add(("models", name), wrong, of_key=True)
-        section = _validated(document, ("models", name), value, ModelSection)
+            document.add(at, wrong, of_key=True)
+        section = _validated(document, at, with_literals(document, value, at), ModelSection)
         if section and not wrong:
             spec = model_spec(name, section, folder)
             if spec.script or (isinstance(value, dict) and value.get("engine")):
@@ -134,6 +139,35 @@ def _models(document: Document, folder: Path, gateway_port: int, *, checks_files
                 check_files(document, spec, value)
             specs.append(spec)
     return specs
+
+
+def _virtual(document: Document) -> list[VirtualSpec]:
+    models, virtual = document.values.get("models") or {}, document.values.get("virtual") or {}
+    models = models if isinstance(models, dict) else {}
+    if not isinstance(virtual, dict):
+        document.add(("virtual",), "is a mapping of names: write `NAME: {models: […]}` below it")
+        return []
+    check_names(document, models, virtual)
+    check_virtual(document, models, virtual)
+    specs = []
+    for name, value in virtual.items():
+        at = ("virtual", name)
+        if wrong := name_problem(name):
+            document.add(at, wrong, of_key=True)
+        section = _validated(
+            document, at, _choices_with_literals(document, without_strangers(value), at), VirtualSection
+        )
+        if section and not wrong:
+            specs.append(virtual_spec(name, section))
+    return specs
+
+
+def _choices_with_literals(document: Document, value: Value, at: At) -> Value:
+    choices = value.get("models") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(choices, list):
+        return value
+    made = [with_literals(document, choice, (*at, "models", index)) for index, choice in enumerate(choices)]
+    return {**value, "models": made}
 
 
 def _section(document: Document, name: str, kind: type[_Section]) -> _Section | None:

@@ -39,18 +39,18 @@ def apply_options(document: Document, options: Mapping[str, str]) -> None:
 
 def _field(document: Document, levels: list[str], origin: str) -> At | None:
     fields = [level.lower() for level in levels]
-    if fields[0] != "models":
+    if fields[0] not in ("models", "virtual"):
         return tuple(fields)
-    name = _model(document, levels[1], origin)
+    name = _model(document, fields[0], levels[1], origin)
     if name is None:
         return None
     if fields[2:3] == ["env"] and len(levels) > 3:  # names of variables keep their case and their underscores
-        return ("models", name, "env", _LEVEL.join(levels[3:]))
-    return ("models", name, *fields[2:])
+        return (fields[0], name, "env", _LEVEL.join(levels[3:]))
+    return (fields[0], name, *fields[2:])
 
 
-def _model(document: Document, word: str, origin: str) -> str | None:
-    models = document.values.get("models")
+def _model(document: Document, section: str, word: str, origin: str) -> str | None:
+    models = document.values.get(section)
     names = list(models) if isinstance(models, dict) else []
     matches = [name for name in names if _plain(name) == _plain(word)]
     if len(matches) == 1:
@@ -80,6 +80,7 @@ def _set(document: Document, at: At, text: str, origin: str) -> None:
             return
         values = inner
     values[str(at[-1])] = _value(text)
+    document.quoted = {known for known in document.quoted if known[: len(at)] != at}
     for table in (document.places, document.keys):
         for inner_at in [known for known in table if known[: len(at)] == at]:
             del table[inner_at]

@@ -49,6 +49,10 @@ _HEADINGS = {
     "NeedsSection": "`models.NAME.needs`",
     "ScalingSection": "`models.NAME.scaling`",
     "LimitsSection": "`models.NAME.limits`",
+    "ParametersSection": "`models.NAME.parameters`",
+    "RoutingSection": "`models.NAME.routing`",
+    "VirtualSection": "`virtual.NAME`",
+    "ChoiceSection": "`virtual.NAME.models`",
 }
 
 
@@ -84,6 +88,8 @@ def _type(field: Mapping[str, Any]) -> str:
     for part in _parts(field):
         if "format" in part:
             return str(part["format"])
+        if "$ref" in part:
+            return "section"
         match part.get("type"):
             case "integer" | "number":
                 return f"number, {part['minimum']} to {part['maximum']}" if "maximum" in part else "number"

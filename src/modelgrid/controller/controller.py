@@ -17,11 +17,13 @@ from modelgrid.controller import table as tables
 from modelgrid.controller.calls import Calls
 from modelgrid.controller.launches import Launches
 from modelgrid.controller.link import Link
+from modelgrid.controller.metrics import render
 from modelgrid.controller.probes import Probes, phases_in_ms
 from modelgrid.controller.settings import Settings
 from modelgrid.controller.sizes import Sizes
 from modelgrid.controller.slots import Named, allot, recovered
 from modelgrid.controller.tablefile import read_table, write_table
+from modelgrid.controller.totals import Totals
 from modelgrid.controller.traffic import Traffic
 from modelgrid.controller.view import Surroundings, picture
 from modelgrid.engines import ENGINES
@@ -56,6 +58,7 @@ from modelgrid.spec import (
     Target,
     Unknown,
     Wish,
+    metrics,
 )
 from modelgrid.spec.messages import SLOTS, FromWorker, RoutingTable
 from modelgrid.store import Saved, Store, StoreError
@@ -100,6 +103,7 @@ class Controller:
         self._started = clock()
         self._link = Link(self._heard, self._lost)
         self._traffic = Traffic(settings.config.gateway.workers, clock())
+        self._totals = Totals()
         self._sizes = Sizes(launches.models, self.wake, clock)
         self._calls = Calls(runtimes, launches, self.wake, clock)
         self._probes = Probes(self.wake, clock)
@@ -141,7 +145,7 @@ class Controller:
             address=config.gateway.address,
             problem=self._problem,
         )
-        return picture(self._fleet, self._refusals, self._seen, self._calls.phases, self._ended, around)
+        return picture(self._fleet, self._refusals, self._seen, self._calls.phases, self._ended, around, config.virtual)
 
     async def logs(self, model: str, lines: int) -> Sequence[LogLines]:
         """The last lines of each replica of `model`, and of the last one that has gone. Raises LookupError."""
@@ -152,6 +156,10 @@ class Controller:
             ids.insert(0, ReplicaId(ended[-1]))
         runtime = self._runtimes[self._runtime_of(spec)]
         return [LogLines(id, tuple(map(self._shown, await runtime.logs(id, lines)))) for id in ids]
+
+    async def metrics(self) -> bytes:
+        """What `GET /metrics` shows, by the last lap and what workers have told."""
+        return await asyncio.to_thread(render, self.status(), self._totals.parts())
 
     def wake(self) -> None:
         """Look again now."""
@@ -166,6 +174,8 @@ class Controller:
         names: dict[str, str] = {}
         for spec in self._settings.config.models:
             names |= dict.fromkeys((spec.name, *spec.aliases), spec.name)
+        for virtual in self._settings.config.virtual:
+            names |= dict.fromkeys((virtual.name, *virtual.aliases), virtual.name)
         return names
 
     # the loop
@@ -403,6 +413,7 @@ class Controller:
         if news:
             self._store.record(news)
         for event in news:
+            self._totals.add(metrics.EVENTS, (event.model, event.what))
             if event not in lap.events:
                 log.info(f"plan.{event.what}", model=event.model, replica=event.replica, why=event.why)
 
@@ -436,9 +447,12 @@ class Controller:
                     key=launch.key,
                     slot=self._slots.of("replica", replica.id),
                 )
-        for spec in self._settings.config.models:
-            self._created.setdefault(spec.name, int(self._started))
-        routes = tables.routes(self._fleet, targets, self._refusals, self._created, self._ended, self._slots)
+        config = self._settings.config
+        for name in config.names:
+            self._created.setdefault(name, int(self._started))
+        routes = tables.routes(
+            self._fleet, targets, self._refusals, self._created, self._ended, config.virtual, self._slots
+        )
         keys = tuple(structs.replace(key, slot=self._slots.of("key", key.id)) for key in self._keys)
         if tables.same(self._table, routes, keys):
             return
@@ -457,7 +471,7 @@ class Controller:
 
     def _named(self) -> list[Named]:
         """All that workers count for. Replicas also while they are no targets: what is in flight on them counts."""
-        named: list[Named] = [("model", spec.name) for spec in self._settings.config.models]
+        named: list[Named] = [("model", name) for name in self._settings.config.names]
         named += [("key", key.id) for key in self._keys]
         named += [("replica", replica.id) for replica in self._replicas]
         is_short = len(named) > SLOTS
@@ -486,7 +500,13 @@ class Controller:
             phases = self._calls.phases.get(ReplicaId(event.replica or ""))
             if event.what == State.READY.value and phases is not None:
                 facts |= phases_in_ms(phases, self._clock())
+                self._count_start(event.model, phases.seconds(self._clock()))
             (log.error if event.what == State.FAILED.value else log.info)(f"replica.{event.what}", **facts)
+
+    def _count_start(self, model: str, phases: Mapping[str, float]) -> None:
+        self._totals.observe(metrics.COLD_START, (model,), sum(phases.values()))
+        for phase, seconds in phases.items():
+            self._totals.add(metrics.START_PHASE, (model, phase), seconds)
 
     # messages
 
@@ -495,12 +515,14 @@ class Controller:
         match message:
             case Hello():
                 self._traffic.join(worker, now)
+                self._totals.join(worker)
                 log.info("worker.joined", worker=worker)
             case Demand():
                 if self._traffic.demand(worker, message, now):
                     self.wake()
             case Load():
                 self._traffic.load(worker, message, now)
+                self._totals.take(worker, message.meters)
                 if any(replica.state is State.DRAINING for replica in self._replicas):
                     self.wake()
             case Outcome():
@@ -510,6 +532,7 @@ class Controller:
 
     def _lost(self, worker: str) -> None:
         self._traffic.leave(worker)
+        self._totals.leave(worker)
         log.info("worker.left", worker=worker)
 
     # lookups

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelgrid import __version__
 from modelgrid.controller.phases import Phases
-from modelgrid.controller.table import describe
+from modelgrid.controller.table import describe, describe_virtual, served_by_any
 from modelgrid.engines import ENGINES
 from modelgrid.planner import retry_at
 from modelgrid.spec import (
@@ -23,6 +23,7 @@ from modelgrid.spec import (
     Seen,
     State,
     Status,
+    VirtualSpec,
 )
 
 
@@ -46,8 +47,13 @@ def picture(
     phases: Mapping[ReplicaId, Phases],
     ended: Mapping[ModelName, str],
     around: Surroundings,
+    virtual: Sequence[VirtualSpec] = (),
 ) -> Status:
     """Everything, as people and programs see it."""
+    models = {
+        model.spec.name: _model(model, fleet, refusals.get(model.spec.name), ended.get(model.spec.name))
+        for model in fleet.models
+    }
     return Status(
         version=__version__,
         now=fleet.now,
@@ -60,9 +66,7 @@ def picture(
         table=around.table,
         workers=around.workers,
         address=around.address,
-        models=tuple(
-            _model(model, fleet, refusals.get(model.spec.name), ended.get(model.spec.name)) for model in fleet.models
-        ),
+        models=(*models.values(), *(_virtual(spec, models) for spec in virtual)),
         replicas=tuple(
             _replica(replica, seen.get(replica.id), phases.get(replica.id), fleet.now) for replica in fleet.replicas
         ),
@@ -92,6 +96,30 @@ def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None
         retry_at=retry_at(model.failures) if model.failures.count and not _serves(own) else None,
         operations=ENGINES[spec.engine].operations(spec),
         note="a stand-in made on the spot: it speaks nonsense" if spec.source == "stand-in" else None,
+    )
+
+
+def _virtual(spec: VirtualSpec, models: Mapping[ModelName, ModelStatus]) -> ModelStatus:
+    """What is counted is counted at the models behind it."""
+    behind = [models[name] for name in spec.models if name in models]
+    state, why = describe_virtual([(model.name, model.state, model.why) for model in behind])
+    return ModelStatus(
+        name=spec.name,
+        engine="virtual",
+        source=None,
+        aliases=spec.aliases,
+        state=state,
+        why=why,
+        memory_bytes=None,
+        waiting=0,
+        in_flight=None,
+        last_used=0.0,
+        min=0,
+        max=0,
+        wish=None,
+        retry_at=None,
+        operations=served_by_any(model.operations for model in behind),
+        behind=tuple(spec.models),
     )
 
 

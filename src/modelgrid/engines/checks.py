@@ -17,7 +17,7 @@ _PURPOSE = {
     "cwd": "is where a command of your own runs (engine: custom)",
     "port": "is where a process that modelgrid starts listens",
     "endpoint": "is for an engine that serves one path only (engine: custom)",
-    "type": "says what a program of your own makes (engine: custom)",
+    "type": "says what a server makes that can make different things",
     "url": "is the address of a server that runs already (engine: remote)",
     "key": "is the key of a server that you know and modelgrid doesn't (engine: remote, engine: custom)",
     "served": "is the name that an engine knows the model by",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from modelgrid.engines.checks import strangers
 from modelgrid.engines.engine import Problem
-from modelgrid.engines.first import PATHS, first_request
+from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import SERVICE
+from modelgrid.engines.types import TYPES
 from modelgrid.engines.words import PLACEHOLDERS, literal, placeholders, template
-from modelgrid.spec import Environment, FirstRequest, Launch, Machine, ModelSpec, ReplicaId
-from modelgrid.spec.operations import OPERATIONS
+from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec.operations import CHAT, COMPLETIONS, OPERATIONS, operation_at
 
 # Of what `pins.SERVICE` has, where there is a requirements.txt: only bounds, so that it has the say.
 SERVICE_BOUNDS = ("starlette>=0.40", "uvicorn>=0.32")
@@ -17,7 +18,6 @@ SERVICE_BOUNDS = ("starlette>=0.40", "uvicorn>=0.32")
 SCRIPT_MEMORY_BYTES = 1 << 30
 
 _KNOWN = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-_TEXT = (None, "text", "chat", "completion", "embedding", "embeddings", "custom")
 
 
 class Custom:
@@ -28,12 +28,14 @@ class Custom:
     summary = "a command or a Python script of your own"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
+        if model.operations:
+            return model.operations
         if model.endpoint is None:
-            return OPERATIONS if model.type in _TEXT else ()
-        one = next((operation for operation, path in PATHS.items() if path == model.endpoint.rstrip("/")), None)
-        if one is None:
+            return TYPES.get(model.type or "", OPERATIONS)
+        at = operation_at(model.endpoint)
+        if at is None:
             return ()
-        return (one,) if one == "embeddings" else ("chat", "completions")
+        return (CHAT, COMPLETIONS) if at in (CHAT, COMPLETIONS) else (at,)
 
     def problems(self, model: ModelSpec) -> list[Problem]:
         belonging = ("source", "args", "env", "command", "script", "requirements", "cwd", "port", "endpoint", "type")
@@ -79,7 +81,7 @@ class Custom:
             port=model.port,
             key=asked_for,
             health=model.health or "/health",
-            first_request=_first(self.operations(model), served),
+            first_request=first_request(self.operations(model), served) if _is_known(model) else None,
             memory_bytes=model.memory_bytes or 0,
         )
 
@@ -104,6 +106,6 @@ def _environment(model: ModelSpec) -> Environment | None:
     return Environment("custom", SERVICE, links_modelgrid=True) if model.script else None
 
 
-def _first(operations: tuple[str, ...], served: str) -> FirstRequest | None:
-    """None where we don't know what it can be asked: health is all there is."""
-    return first_request(operations[0], served) if operations else None
+def _is_known(model: ModelSpec) -> bool:
+    """Whether what it can be asked is told, or usual. Of a type that we don't know, health is all there is."""
+    return bool(model.operations or model.endpoint) or model.type in (None, "custom", *TYPES)

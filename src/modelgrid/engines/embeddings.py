@@ -25,7 +25,7 @@ class Embeddings:
     summary = "sentence embeddings by sentence-transformers"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
-        return (EMBEDDINGS,)
+        return model.operations or (EMBEDDINGS,)
 
     def problems(self, model: ModelSpec) -> list[Problem]:
         found = missing_source(model, "sentence-transformers/all-MiniLM-L6-v2")
@@ -65,7 +65,7 @@ class Embeddings:
             port=model.port,
             key=key,
             health=model.health or "/health",
-            first_request=first_request(EMBEDDINGS, served),
+            first_request=first_request(self.operations(model), served),
             memory_bytes=model.memory_bytes or 0,
         )
 

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from modelgrid.engines.checks import strangers
 from modelgrid.engines.engine import Problem
-from modelgrid.engines.first import PATHS
+from modelgrid.engines.types import TYPES
 from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId
-from modelgrid.spec.operations import OPERATIONS
+from modelgrid.spec.operations import OPERATIONS, PATHS
 
 
 class Remote:
@@ -19,10 +19,10 @@ class Remote:
     summary = "any OpenAI-compatible server, also another modelgrid"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
-        return OPERATIONS
+        return model.operations or TYPES.get(model.type or "", OPERATIONS)
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = strangers(model, "url", "key", "served")
+        found = strangers(model, "url", "key", "served", "type")
         if not model.url:
             found.append(Problem("url", "is missing: write the OpenAI base URL, for example http://127.0.0.1:8080/v1"))
         elif why := _wrong(model.url):
@@ -49,8 +49,9 @@ class Remote:
 def base_url(url: str) -> str:
     """What ends before ``/chat/completions``: without a path it is ``/v1``, and a whole endpoint is cut short."""
     bare = url.strip().rstrip("/")
-    for path in PATHS.values():
-        bare = bare.removesuffix(path.removeprefix("/v1")).rstrip("/")
+    for path, *_ in PATHS.values():
+        if path.startswith("/v1/"):
+            bare = bare.removesuffix(path.removeprefix("/v1")).rstrip("/")
     return bare if urlsplit(bare).path else f"{bare}/v1"
 
 

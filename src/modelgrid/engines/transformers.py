@@ -6,9 +6,10 @@ from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import TORCH
+from modelgrid.engines.types import LISTENS
 from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
-from modelgrid.spec.operations import CHAT, COMPLETIONS
+from modelgrid.spec.operations import CHAT, COMPLETIONS, RESPONSES, TRANSCRIPTIONS
 from modelgrid.spec.source import PACKAGE, STAND_IN
 
 REQUIREMENTS = ("transformers[serving]==5.23.0", "accelerate==1.15.0")
@@ -24,11 +25,13 @@ class Transformers:
     summary = "text models by transformers: widest choice, quick to start, on CPUs too"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
-        return (CHAT, COMPLETIONS)
+        if model.operations:
+            return model.operations
+        return (TRANSCRIPTIONS,) if model.type in LISTENS else (CHAT, COMPLETIONS, RESPONSES)
 
     def problems(self, model: ModelSpec) -> list[Problem]:
         found = missing_source(model, "Qwen/Qwen2.5-0.5B-Instruct")
-        found += strangers(model, "source", "args", "env", "requirements", "port", "trust_remote_code")
+        found += strangers(model, "source", "args", "env", "requirements", "port", "type", "trust_remote_code")
         if (model.source or "").startswith(PACKAGE):
             found.append(Problem("source", f"{model.source}: transformers takes a hub id, a local path or {STAND_IN}"))
         return found + reserved(model, ("--host", "gateway.host"), ("--port", "port"))
@@ -60,7 +63,7 @@ class Transformers:
             cwd=cwd,
             port=model.port,
             health=model.health or "/health",
-            first_request=first_request(CHAT, served),
+            first_request=first_request(self.operations(model), served),
             memory_bytes=model.memory_bytes or 0,
         )
 

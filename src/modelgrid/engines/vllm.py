@@ -5,13 +5,31 @@ Left alone it takes nine tenths of a GPU; so that models can share one, it is to
 
 from __future__ import annotations
 
+from typing import Final
+
 from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import TORCH
 from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
-from modelgrid.spec.operations import CHAT, COMPLETIONS, EMBEDDINGS
+from modelgrid.spec.operations import (
+    CHAT,
+    CLASSIFY,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    DETOKENIZE,
+    EMBEDDINGS,
+    MESSAGES,
+    POOLING,
+    REALTIME,
+    RERANK,
+    RESPONSES,
+    SCORE,
+    TOKENIZE,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+)
 from modelgrid.spec.source import PACKAGE, STAND_IN
 
 VERSION = "0.32.0"
@@ -30,12 +48,14 @@ class Vllm:
     summary = "text models by vLLM: fast, with continuous batching"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
-        return (EMBEDDINGS,) if _pools(model) else (CHAT, COMPLETIONS)
+        return model.operations or _BY_TYPE[_type(model)]
 
     def problems(self, model: ModelSpec) -> list[Problem]:
         found = missing_source(model, "Qwen/Qwen2.5-7B-Instruct")
-        belonging = ("source", "args", "env", "requirements", "port", "served", "trust_remote_code")
+        belonging = ("source", "args", "env", "requirements", "port", "served", "type", "trust_remote_code")
         found += strangers(model, *belonging)
+        if model.type is not None and model.type not in _BY_TYPE:
+            found.append(Problem("type", f"{model.type!r} is no type that vLLM serves: there is {', '.join(_BY_TYPE)}"))
         if (model.source or "").startswith(PACKAGE):
             found.append(Problem("source", f"{model.source}: vllm takes a hub id, a local path or {STAND_IN}"))
         return found + reserved(
@@ -75,7 +95,7 @@ class Vllm:
             port=model.port,
             key=key,
             health=model.health or "/health",
-            first_request=first_request(self.operations(model)[0], served),
+            first_request=first_request(self.operations(model), served),
             memory_bytes=model.memory_bytes or 0,
         )
 
@@ -97,10 +117,37 @@ _GPU_MEMORY = ("--gpu-memory-utilization", "--kv-cache-memory-bytes")
 _MOST_OF_GPU = 0.95
 
 
-def _pools(model: ModelSpec) -> bool:
-    """Whether the arguments ask for vectors instead of text."""
+_WORDS = (TOKENIZE, DETOKENIZE)
+_TEXT = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, COUNT_TOKENS, *_WORDS)
+_EMBED = (EMBEDDINGS, RERANK, SCORE, POOLING, *_WORDS)  # it scores by how near two vectors are
+_RERANK = (RERANK, SCORE, CLASSIFY, POOLING, *_WORDS)  # a classifier with one class
+_LISTEN = (TRANSCRIPTIONS, TRANSLATIONS, REALTIME)
+
+_BY_TYPE: Final[dict[str, tuple[str, ...]]] = {
+    "text": _TEXT,
+    "chat": _TEXT,
+    "embedding": _EMBED,
+    "embeddings": _EMBED,
+    "rerank": _RERANK,
+    "score": _RERANK,
+    "classify": (CLASSIFY, POOLING, *_WORDS),
+    "pooling": (POOLING, *_WORDS),
+    "audio": _LISTEN,
+    "transcription": _LISTEN,
+    "realtime": (REALTIME,),
+}
+
+
+def _type(model: ModelSpec) -> str:
+    """What the model is said to be, else what its arguments ask for."""
+    if model.type in _BY_TYPE:
+        return model.type
     joined = " ".join(model.args).replace("=", " ")
-    return any(option in joined for option in ("--runner pooling", "--task embed", "--convert embed"))
+    if any(option in joined for option in ("--convert classify", "--task classify", "--task score")):
+        return "rerank"
+    if any(option in joined for option in ("--runner pooling", "--task embed", "--convert embed")):
+        return "embedding"
+    return "text"
 
 
 def _share_of_gpu(model: ModelSpec, machine: Machine) -> tuple[str, ...]:

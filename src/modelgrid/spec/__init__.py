@@ -29,7 +29,7 @@ from modelgrid.spec.messages import (
     Unavailable,
     Virtual,
 )
-from modelgrid.spec.model import Limits, ModelName, ModelSpec, ReplicaId, Scaling
+from modelgrid.spec.model import Limits, ModelName, ModelSpec, ReplicaId, Scaling, VirtualSpec
 from modelgrid.spec.replica import MOVES, IllegalMove, Replica, State
 from modelgrid.spec.status import Event, KeyStatus, LogLines, ModelStatus, NewKey, ReplicaStatus, Status, Why
 from modelgrid.spec.unknown import Unknown
@@ -81,6 +81,7 @@ __all__ = [
     "Unavailable",
     "Unknown",
     "Virtual",
+    "VirtualSpec",
     "Why",
     "Wish",
 ]

@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NewType
 
+from modelgrid.spec.messages import Parameters, Quota, Routing, Virtual
+
 ModelName = NewType("ModelName", str)
 ReplicaId = NewType("ReplicaId", str)
+
+_ROUTING = Routing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Limits:
 
     queue: int = 1024  # requests that wait for a replica, in each gateway worker
     wait_s: float = 600.0  # how long one of them waits before it is told so
+    quota: Quota | None = None  # over all workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,9 @@ class ModelSpec:
     memory_bytes: int | None = None  # None: estimated from the weights
     scaling: Scaling = Scaling()
     limits: Limits = Limits()
+    parameters: Parameters | None = None  # what it does to requests
+    routing: Routing = _ROUTING
+    operations: tuple[str, ...] = ()  # what it serves, of modelgrid.spec.operations; empty: the engine knows
     command: tuple[str, ...] = ()  # custom: argv, with the placeholders of `Launch.argv`
     script: str | None = None  # custom: a Python program, run in an environment of its own
     requirements: str | None = None  # custom: path of a requirements.txt; makes that environment
@@ -74,8 +82,33 @@ class ModelSpec:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True, slots=True)
+class VirtualSpec:
+    """One name over several models, declared once. To the planner there is no such model: demand is for its choices."""
+
+    name: ModelName
+    virtual: Virtual
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> tuple[ModelName, ...]:
+        """The models behind it, in order of preference."""
+        return tuple(ModelName(choice.model) for choice in self.virtual.choices)
+
+
 # The planner asks for a revision many times a lap: naming the fields once makes that ten times as fast.
 _ELSEWHERE = frozenset(
-    {"aliases", "scaling", "limits", "start_timeout_s", "health_timeout_s", "stop_grace_s", "memory_bytes"}
+    {
+        "aliases",
+        "scaling",
+        "limits",
+        "parameters",
+        "routing",
+        "operations",
+        "start_timeout_s",
+        "health_timeout_s",
+        "stop_grace_s",
+        "memory_bytes",
+    }
 )
 _RUNS_AS = tuple(field.name for field in dataclasses.fields(ModelSpec) if field.name not in _ELSEWHERE)

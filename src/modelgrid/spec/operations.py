@@ -51,3 +51,35 @@ OPERATIONS: Final = (
     VIDEOS,
     REALTIME,
 )
+
+# The paths at which engines serve an operation, the usual one first.
+PATHS: Final[dict[str, tuple[str, ...]]] = {
+    CHAT: ("/v1/chat/completions",),
+    COMPLETIONS: ("/v1/completions",),
+    RESPONSES: ("/v1/responses",),
+    MESSAGES: ("/v1/messages",),
+    COUNT_TOKENS: ("/v1/messages/count_tokens",),
+    INFILL: ("/infill",),
+    EMBEDDINGS: ("/v1/embeddings",),
+    RERANK: ("/v1/rerank", "/rerank", "/v2/rerank"),
+    SCORE: ("/v1/score", "/score"),
+    CLASSIFY: ("/classify",),
+    POOLING: ("/pooling",),
+    MODERATIONS: ("/v1/moderations",),
+    TOKENIZE: ("/tokenize",),
+    DETOKENIZE: ("/detokenize",),
+    IMAGES: ("/v1/images/generations",),
+    IMAGE_EDITS: ("/v1/images/edits",),
+    IMAGE_VARIATIONS: ("/v1/images/variations",),
+    SPEECH: ("/v1/audio/speech",),
+    TRANSCRIPTIONS: ("/v1/audio/transcriptions",),
+    TRANSLATIONS: ("/v1/audio/translations",),
+    VIDEOS: ("/v1/videos",),
+    REALTIME: ("/v1/realtime",),
+}
+
+
+def operation_at(path: str) -> str | None:
+    """The operation that is served at `path`; None where it is a path of an engine's own."""
+    bare = path.rstrip("/")
+    return next((operation for operation, paths in PATHS.items() if bare in paths), None)

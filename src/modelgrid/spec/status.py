@@ -25,7 +25,10 @@ class ReplicaStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One model. `state` is ready, starting, cold, failed or unavailable."""
+    """One model. `state` is ready, starting, cold, failed or unavailable.
+
+    A virtual one has the engine ``virtual``, the best state of the models `behind` it, and nothing of its own.
+    """
 
     name: str
     engine: str
@@ -43,6 +46,7 @@ class ModelStatus:
     retry_at: float | None
     operations: tuple[str, ...] = ()
     note: str | None = None  # e.g. that it is a stand-in
+    behind: tuple[str, ...] = ()  # the models behind a virtual one, in order of preference; empty: it is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Why:
     model: ModelStatus
     replicas: tuple[ReplicaStatus, ...]
     events: tuple[Event, ...]
+    behind: tuple[ModelStatus, ...] = ()  # the models behind a virtual one, in order of preference
 
 
 @dataclass(frozen=True, slots=True)

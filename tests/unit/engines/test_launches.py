@@ -84,13 +84,6 @@ def test_vllm_compiles_on_a_cpu_when_the_user_says_so() -> None:
     assert "--enforce-eager" not in launch.argv
 
 
-def test_vllm_serves_vectors_when_its_arguments_ask_for_them() -> None:
-    model = spec("vllm", source="x/y", args=("--runner=pooling",))
-    first = launched(model, weights=QWEN).first_request
-    assert ENGINES["vllm"].operations(model) == ("embeddings",)
-    assert first == FirstRequest("/v1/embeddings", b'{"model": "qwen", "input": "Hello"}')
-
-
 def test_transformers_is_started_where_its_path_is_the_hubs_id() -> None:
     source = "Qwen/Qwen2.5-0.5B-Instruct"
     model = spec("transformers", source=source, trust_remote_code=True)
@@ -218,15 +211,6 @@ def test_a_script_has_an_environment_that_knows_the_base_class() -> None:
         key="secret",
         first_request=None,
     )
-
-
-def test_an_endpoint_decides_what_a_custom_engine_is_asked() -> None:
-    engine = ENGINES["custom"]
-    assert engine.operations(spec("custom", endpoint="/v1/chat/completions")) == ("chat", "completions")
-    assert engine.operations(spec("custom", endpoint="/v1/embeddings")) == ("embeddings",)
-    assert engine.operations(spec("custom", endpoint="/v1/audio/speech")) == ()
-    assert engine.operations(spec("custom")) == ("chat", "completions", "embeddings")
-    assert engine.operations(spec("custom", type="music")) == ()
 
 
 def test_a_remote_server_is_only_known_by_its_address() -> None:

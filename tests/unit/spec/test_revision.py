@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modelgrid.spec import Environment, Limits, ModelName, ModelSpec, Scaling
+from modelgrid.spec import Environment, Limits, ModelName, ModelSpec, Parameters, Routing, Scaling
 
 SPEC = ModelSpec(name=ModelName("m"), engine="vllm")
 
@@ -37,6 +37,9 @@ RUNNING_REPLICAS_STAY: dict[str, Any] = {
     "memory_bytes": 5,
     "scaling": Scaling(min=1),
     "limits": Limits(queue=1),
+    "parameters": Parameters(strip=("x",)),
+    "routing": Routing(policy="prefix"),
+    "operations": ("chat",),
     "start_timeout_s": 1.0,
     "health_timeout_s": 1.0,
     "stop_grace_s": 1.0,

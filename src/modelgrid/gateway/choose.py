@@ -1,24 +1,87 @@
-"""Which replica a request goes to. Pure."""
+"""Which replica a request goes to: the one with the least in flight, or the one that its key leads to. Pure.
+
+A key finds its replica by rendezvous: each replica draws a number for the key, and the highest has it. That takes no
+memory, and when a replica comes or goes, only the keys that it gets or had move. A replica that has more in flight than
+`slack` times the mean, and one, hands over to the next highest: a busy conversation doesn't bury its replica.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Final
 
-from modelgrid.spec import Target
+from modelgrid.gateway.affinity import PRIME
+from modelgrid.gateway.ledger import Ledger
+from modelgrid.gateway.standing import Standing
+
+_MANY: Final = 1 << 62  # more than anyone has in flight
 
 
-def choose(
-    targets: Sequence[Target], in_flight: Mapping[str, int], suspects: Container[str], turn: int
-) -> Target | None:
-    """The target with the least in flight, without suspects; `turn` goes round among equals."""
-    best: list[Target] = []
-    least = 0
-    for target in targets:
-        if target.replica in suspects:
+def pick(standings: Sequence[Standing], ledger: Ledger, key: int | None = None, slack: float = 1.25) -> Standing | None:
+    """The one of a model's replicas that a request goes to; None where none can be trusted now.
+
+    A replica that is left alone for its errors is better than none.
+    """
+    if key is not None:
+        found = _by_key(standings, ledger, key, slack)
+    elif ledger.is_alone:
+        found = _least(standings)
+    else:
+        found = _least_of_all(standings, ledger)
+    if found is None:
+        return _least([standing for standing in standings if standing.breaker.is_outlier], are_out=True)
+    return found
+
+
+def in_flight(standing: Standing, ledger: Ledger) -> int:
+    """What all workers have in flight at a replica."""
+    return standing.in_flight + ledger.elsewhere(standing.slot)
+
+
+def _least(standings: Sequence[Standing], are_out: bool = False) -> Standing | None:
+    """The least in flight here; among equals the one whose last turn is longest ago."""
+    best = None
+    least = _MANY
+    turn = 0
+    for standing in standings:
+        count = standing.in_flight
+        if (count < least or (count == least and standing.turn < turn)) and standing.breaker.is_out is are_out:
+            best, least, turn = standing, count, standing.turn
+    return best
+
+
+def _least_of_all(standings: Sequence[Standing], ledger: Ledger) -> Standing | None:
+    best = None
+    least = _MANY
+    turn = 0
+    elsewhere = ledger.elsewhere
+    for standing in standings:
+        if standing.breaker.is_out:
             continue
-        count = in_flight.get(target.replica, 0)
-        if not best or count < least:
-            best, least = [target], count
-        elif count == least:
-            best.append(target)
-    return best[turn % len(best)] if best else None
+        count = standing.in_flight + elsewhere(standing.slot)
+        if count < least or (count == least and standing.turn < turn):
+            best, least, turn = standing, count, standing.turn
+    return best
+
+
+def _by_key(standings: Sequence[Standing], ledger: Ledger, key: int, slack: float) -> Standing | None:
+    best = None
+    highest = -1
+    for standing in standings:
+        # Both numbers are digests, so their product modulo a prime is as good as a digest of both, and far cheaper.
+        drawn = key * standing.seed % PRIME
+        if drawn > highest and not standing.breaker.is_out:
+            best, highest = standing, drawn
+    if best is None or in_flight(best, ledger) <= 1:
+        return best
+    return _within_bound(standings, ledger, key, slack)
+
+
+def _within_bound(standings: Sequence[Standing], ledger: Ledger, key: int, slack: float) -> Standing | None:
+    serving = [standing for standing in standings if not standing.breaker.is_out]
+    counts = {standing: in_flight(standing, ledger) for standing in serving}
+    bound = slack * sum(counts.values()) / len(serving) + 1
+    for standing in sorted(serving, key=lambda one: key * one.seed % PRIME, reverse=True):
+        if counts[standing] <= bound:
+            return standing
+    return _least_of_all(serving, ledger)  # a slack below one leaves nobody

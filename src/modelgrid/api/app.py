@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, FastAPI, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from modelgrid import __version__
 from modelgrid.api.control import Control
 from modelgrid.api.problem import Problem, shape_problems
-from modelgrid.spec import Event, KeyStatus, LogLines, ModelName, NewKey, Status, Why, Wish
+from modelgrid.spec import Event, KeyStatus, LogLines, ModelName, NewKey, Quota, Status, Why, Wish
+from modelgrid.spec.messages import quota_of
 from modelgrid.store import KeyNameRefused, KeyRecord, Store, UnknownKey
 
 PREFIX = "/control/v1"
@@ -40,6 +41,10 @@ class KeyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] | None = None
 
 
 def create_app(control: Control, store: Store) -> FastAPI:
@@ -130,7 +135,10 @@ def _keys(control: Control, store: Store) -> APIRouter:
     @routes.post("", status_code=201)
     async def create(request: KeyRequest) -> NewKey:
         try:
-            record, text = await run_in_threadpool(store.create_key, request.name, time.time())
+            quota = quota_of(request.requests_per_minute, request.tokens_per_minute, request.concurrency)
+            record, text = await run_in_threadpool(
+                store.create_key, request.name, time.time(), quota=quota, models=request.models
+            )
         except KeyNameRefused as error:
             raise Problem(409, str(error), code="key_name_refused") from error
         control.wake()
@@ -169,7 +177,18 @@ def _refuse_virtual(status: Status, model: str, what: str) -> None:
 
 
 def _shown(record: KeyRecord) -> KeyStatus:
-    return KeyStatus(record.id, record.name, record.shown, record.created, record.revoked)
+    quota = record.quota or Quota()
+    return KeyStatus(
+        id=record.id,
+        name=record.name,
+        shown=record.shown,
+        created=record.created,
+        revoked=record.revoked,
+        requests_per_minute=quota.requests_per_minute,
+        tokens_per_minute=quota.tokens_per_minute,
+        concurrency=quota.concurrency,
+        models=record.models,
+    )
 
 
 def _resolve(control: Control, name: str) -> str:

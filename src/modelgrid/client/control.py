@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -9,8 +10,9 @@ from urllib.parse import quote
 
 import httpx
 import msgspec
+from msgspec import structs
 
-from modelgrid.spec import KeyStatus, LogLines, NewKey, Status, Why
+from modelgrid.spec import KeyStatus, LogLines, NewKey, Quota, Status, Why
 
 T = TypeVar("T")
 
@@ -58,8 +60,10 @@ class ControlClient:
     def keys(self) -> list[KeyStatus]:
         return self._ask("GET", "/keys", list[KeyStatus])
 
-    def create_key(self, name: str) -> NewKey:
-        return self._ask("POST", "/keys", NewKey, json={"name": name})
+    def create_key(self, name: str, *, quota: Quota | None = None, models: Sequence[str] | None = None) -> NewKey:
+        limits = {} if quota is None else structs.asdict(quota)
+        asked = {"name": name, **limits, "models": None if models is None else list(models)}
+        return self._ask("POST", "/keys", NewKey, json=asked)
 
     def revoke_key(self, id_or_name: str) -> KeyStatus:
         return self._ask("DELETE", f"/keys/{quote(id_or_name, safe='')}", KeyStatus)

@@ -24,12 +24,12 @@ from modelgrid.spec import (
     ModelName,
     ModelSpec,
     Parameters,
-    Quota,
     Routing,
     Scaling,
     Virtual,
     VirtualSpec,
 )
+from modelgrid.spec.messages import quota_of
 from modelgrid.spec.source import PACKAGE, STAND_IN
 
 
@@ -167,12 +167,8 @@ def _scaling(section: ModelSection) -> Scaling:
 
 
 def _limits(section: LimitsSection) -> Limits:
-    quota = Quota(
-        requests_per_minute=section.requests_per_minute,
-        tokens_per_minute=section.tokens_per_minute,
-        concurrency=section.concurrency,
-    )
-    return Limits(section.queue, section.wait, None if quota == Quota() else quota)
+    quota = quota_of(section.requests_per_minute, section.tokens_per_minute, section.concurrency)
+    return Limits(section.queue, section.wait, quota)
 
 
 def _parameters(section: ParametersSection) -> Parameters | None:

@@ -256,7 +256,7 @@ class Controller:
             return
         self._wishes = self._store.wishes()
         self._keys = tuple(
-            AccessKey(id=key.id, name=key.name, sha256=key.sha256)
+            AccessKey(id=key.id, name=key.name, sha256=key.sha256, quota=key.quota, models=key.models)
             for key in self._store.keys()  # noqa: SIM118  not a dict's
             if key.revoked is None
         )
@@ -453,7 +453,7 @@ class Controller:
         routes = tables.routes(
             self._fleet, targets, self._refusals, self._created, self._ended, config.virtual, self._slots
         )
-        keys = tuple(structs.replace(key, slot=self._slots.of("key", key.id)) for key in self._keys)
+        keys = self._access_keys()
         if tables.same(self._table, routes, keys):
             return
         self._number += 1
@@ -468,6 +468,18 @@ class Controller:
             write_table(self._paths.table, self._table)
         except OSError as error:  # it is for workers that start while nobody is here: no reason not to be here
             log.error("table.not_written", path=str(self._paths.table), why=str(error))
+
+    def _access_keys(self) -> tuple[AccessKey, ...]:
+        """The keys as workers read them: their models by name, where an alias was given."""
+        names = self.names()
+        return tuple(
+            structs.replace(
+                key,
+                slot=self._slots.of("key", key.id),
+                models=None if key.models is None else tuple({names.get(name, name): None for name in key.models}),
+            )
+            for key in self._keys
+        )
 
     def _named(self) -> list[Named]:
         """All that workers count for. Replicas also while they are no targets: what is in flight on them counts."""

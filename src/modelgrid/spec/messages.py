@@ -41,6 +41,12 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None = None  # requests in flight
 
 
+def quota_of(requests_per_minute: int | None, tokens_per_minute: int | None, concurrency: int | None) -> Quota | None:
+    """The quota with these limits; None where there is none among them."""
+    quota = Quota(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, concurrency=concurrency)
+    return None if quota == Quota() else quota
+
+
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """What a model does to the top-level fields of a JSON request, in this order. Values are JSON, as text."""
 

@@ -108,6 +108,10 @@ class KeyStatus:
     shown: str  # its first characters
     created: float
     revoked: float | None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    models: tuple[str, ...] | None = None  # None: all of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-from modelgrid.spec import Event, ModelName, Wish
+from modelgrid.spec import Event, ModelName, Quota, Wish
 from modelgrid.store.store import EVENTS_KEPT, KeyRecord, Saved, StoreError, check_key_name, find_key, new_key
 
 
@@ -52,11 +52,13 @@ class MemoryStore:
         with self._lock:
             return list(self._keys)
 
-    def create_key(self, name: str, now: float) -> tuple[KeyRecord, str]:
+    def create_key(
+        self, name: str, now: float, *, quota: Quota | None = None, models: tuple[str, ...] | None = None
+    ) -> tuple[KeyRecord, str]:
         self._check()
         with self._lock:
             check_key_name(name, self._keys)
-            record, text = new_key(name, now)
+            record, text = new_key(name, now, quota, models)
             self._keys.append(record)
             self._version += 1
             return record, text

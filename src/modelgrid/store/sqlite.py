@@ -9,11 +9,11 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from modelgrid.spec import Event, Failures, ModelName, Replica, Wish
+from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, Wish
 from modelgrid.store.store import EVENTS_KEPT, KeyRecord, Saved, StoreError, check_key_name, find_key, new_key
 
 # One entry a version of the schema; `user_version` counts those that a file has had. Never edit one: add one.
@@ -33,6 +33,10 @@ _MIGRATIONS: Final = (
         what TEXT NOT NULL, why TEXT NOT NULL
     );
     CREATE INDEX events_by_model ON events (model, number);
+    """,
+    """
+    ALTER TABLE keys ADD COLUMN quota TEXT;
+    ALTER TABLE keys ADD COLUMN models TEXT;
     """,
 )
 _NEXT_STEP: Final = "move it away and start again: running engines are found and adopted"
@@ -103,13 +107,18 @@ class SqliteStore:
         with self._reading() as db:
             return _keys(db)
 
-    def create_key(self, name: str, now: float) -> tuple[KeyRecord, str]:
+    def create_key(
+        self, name: str, now: float, *, quota: Quota | None = None, models: tuple[str, ...] | None = None
+    ) -> tuple[KeyRecord, str]:
         with self._writing() as db:
             check_key_name(name, _keys(db))
-            record, text = new_key(name, now)
+            record, text = new_key(name, now, quota, models)
             db.execute(
-                "INSERT INTO keys (id, name, sha256, shown, created) VALUES (?, ?, ?, ?, ?)",
-                (record.id, record.name, record.sha256, record.shown, record.created),
+                "INSERT INTO keys (id, name, sha256, shown, created, quota, models) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(record.id, record.name, record.sha256, record.shown, record.created),
+                    *(None if value is None else _json(value) for value in (quota, models)),
+                ),
             )
         self._written += 1
         return record, text
@@ -241,5 +250,15 @@ def _json(value: object) -> str:
 
 
 def _keys(db: sqlite3.Connection) -> list[KeyRecord]:
-    columns = "SELECT id, name, sha256, shown, created, revoked FROM keys ORDER BY number"
-    return [KeyRecord(*row) for row in db.execute(columns)]
+    columns = "SELECT id, name, sha256, shown, created, revoked, quota, models FROM keys ORDER BY number"
+    return [_key(*row) for row in db.execute(columns)]
+
+
+def _key(*row: Any) -> KeyRecord:
+    *plain, quota, models = row
+    fields = dict(zip(("id", "name", "sha256", "shown", "created", "revoked"), plain, strict=True))
+    return KeyRecord(
+        **fields,
+        quota=None if quota is None else msgspec.json.decode(quota, type=Quota),
+        models=None if models is None else msgspec.json.decode(models, type=tuple[str, ...]),
+    )

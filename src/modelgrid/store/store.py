@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from modelgrid.spec import Event, Failures, ModelName, Replica, Wish
+from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, Wish
 
 EVENTS_KEPT = 10_000
 KEY_NAME_CHARACTERS = 100
@@ -50,6 +50,8 @@ class KeyRecord:
     shown: str  # the key's first characters
     created: float
     revoked: float | None = None
+    quota: Quota | None = None
+    models: tuple[str, ...] | None = None  # names of models, also virtual, or aliases; None: all of them
 
 
 class Store(Protocol):
@@ -81,7 +83,9 @@ class Store(Protocol):
         """Every key, the revoked too, oldest first."""
         ...
 
-    def create_key(self, name: str, now: float) -> tuple[KeyRecord, str]:
+    def create_key(
+        self, name: str, now: float, *, quota: Quota | None = None, models: tuple[str, ...] | None = None
+    ) -> tuple[KeyRecord, str]:
         """A new key, and its text, which can't be had again. Raises KeyNameRefused."""
         ...
 
@@ -110,11 +114,12 @@ class Store(Protocol):
         ...
 
 
-def new_key(name: str, now: float) -> tuple[KeyRecord, str]:
+def new_key(name: str, now: float, quota: Quota | None, models: tuple[str, ...] | None) -> tuple[KeyRecord, str]:
     """A key for `name`. A token of 256 random bits can't be guessed from its hash, so SHA-256 is enough."""
     text = _KEY_PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return KeyRecord(secrets.token_hex(4), name, digest, text[:_SHOWN_CHARACTERS], now), text
+    shown = text[:_SHOWN_CHARACTERS]
+    return KeyRecord(secrets.token_hex(4), name, digest, shown, now, quota=quota, models=models), text
 
 
 def check_key_name(name: str, keys: Iterable[KeyRecord]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelgrid.spec import Event, ModelName, Wish
+from modelgrid.spec import Event, ModelName, Quota, Wish
 from modelgrid.store import KeyNameRefused, Saved, StoreError, open_store
 
 MINE = ModelName("mine")
@@ -185,3 +185,67 @@ def test_a_writer_that_is_killed_in_a_transaction_leaves_nothing_of_it(path: Pat
     )
     assert subprocess.run([sys.executable, "-c", half, str(path)], timeout=30).returncode == -9
     assert open_store(path).saved() == Saved(next=7)
+
+
+# As the first version wrote it.
+_FIRST_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE replicas (id TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE failures (model TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE wishes (model TEXT PRIMARY KEY, wish TEXT NOT NULL);
+CREATE TABLE keys (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE,
+    shown TEXT NOT NULL, created REAL NOT NULL, revoked REAL
+);
+CREATE UNIQUE INDEX keys_in_use ON keys (name) WHERE revoked IS NULL;
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, model TEXT NOT NULL, replica TEXT,
+    what TEXT NOT NULL, why TEXT NOT NULL
+);
+CREATE INDEX events_by_model ON events (model, number);
+INSERT INTO facts VALUES ('next', 9), ('table', 12), ('secret', x'00112233');
+INSERT INTO wishes VALUES ('mine', 'loaded');
+INSERT INTO keys (id, name, sha256, shown, created, revoked) VALUES
+    ('1', 'laptop', 'aa', 'mg-abcd', 5.0, NULL), ('2', 'old', 'bb', 'mg-efgh', 4.0, 6.0);
+INSERT INTO events (at, model, replica, what, why) VALUES (1.0, 'mine', 'mine-1', 'start', 'asked');
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.fixture
+def first_version(path: Path) -> Path:
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.executescript(_FIRST_SCHEMA)
+    db.close()
+    return path
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date_and_loses_nothing(first_version: Path) -> None:
+    store = open_store(first_version)
+    kept = store.keys()
+    assert [(key.id, key.name, key.revoked, key.quota, key.models) for key in kept] == [
+        ("1", "laptop", None, None, None),
+        ("2", "old", 6.0, None, None),
+    ]
+    assert (store.saved(), store.secret()) == (Saved(next=9, table=12), b"\x00\x11\x22\x33")
+    assert store.wishes() == {MINE: Wish.LOADED}
+    assert store.events(None, 9) == [Event(1.0, "mine", "mine-1", "start", "asked")]
+    limited, _ = store.create_key("team", 7.0, quota=Quota(tokens_per_minute=5), models=("mine",))
+    store.close()
+    again = open_store(first_version)
+    assert again.keys()[-1] == limited
+    with sqlite3.connect(first_version) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_two_processes_may_bring_a_store_up_to_date_at_once(first_version: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from modelgrid.store import open_store;"
+        "print(len(open_store(Path(sys.argv[1])).keys()))"
+    )
+    openers = [
+        subprocess.Popen([sys.executable, "-c", code, str(first_version)], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [opener.communicate(timeout=60)[0] for opener in openers] == ["2\n"] * 3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelgrid.spec import Event, Failures, ModelName, Replica, ReplicaId, State, Wish
+from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, ReplicaId, State, Wish
 from modelgrid.store import EVENTS_KEPT, KeyNameRefused, KeyRecord, MemoryStore, Saved, Store, UnknownKey, open_store
 
 QWEN = ModelName("Qwen/Qwen2.5-7B")
@@ -226,3 +226,13 @@ def test_threads_may_share_a_store(store: Store) -> None:
 def test_closing_twice_is_harmless(store: Store) -> None:
     store.close()
     store.close()
+
+
+def test_a_key_keeps_what_it_may_use_also_when_it_is_revoked(store: Store) -> None:
+    quota = Quota(requests_per_minute=60, concurrency=4)
+    record, _ = store.create_key("team", 1.0, quota=quota, models=("naïve", "a,b"))
+    assert (record.quota, record.models) == (quota, ("naïve", "a,b"))
+    plain, _ = store.create_key("all", 2.0)
+    assert (plain.quota, plain.models) == (None, None)
+    assert store.keys() == [record, plain]
+    assert store.revoke_key("team", 3.0).quota == quota

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 
 from modelgrid.config.paths import Paths
+from modelgrid.spec import Quota
 from modelgrid.store import SqliteStore, open_store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -41,8 +42,31 @@ def test_keys_are_listed_and_revoked(run: Run) -> None:
     run("key", "create", "b")
     assert run("key", "revoke", "a").stdout.startswith("revoked key 'a' (mg-")
     rows = [line.split() for line in run("key", "list").stdout.splitlines()]
-    assert rows[0] == ["ID", "NAME", "KEY", "CREATED", "STATE"]
-    assert [(row[1], row[-1]) for row in rows[1:]] == [("a", "revoked"), ("b", "use")]
+    assert rows[0] == ["ID", "NAME", "KEY", "CREATED", "STATE", "LIMITS", "MODELS"]
+    assert [(row[1], row[4:]) for row in rows[1:]] == [("a", ["revoked", "-", "all"]), ("b", ["in", "use", "-", "all"])]
+
+
+def test_a_key_may_use_so_much_of_so_many_models(run: Run, store: SqliteStore) -> None:
+    limits = ("--requests-per-minute", "60", "--tokens-per-minute", "100000", "--concurrency", "4")
+    assert run("key", "create", "team", *limits, "--models", "smart, mine,mine").returncode == 0
+    (key,) = store.keys()
+    assert key.quota == Quota(requests_per_minute=60, tokens_per_minute=100_000, concurrency=4)
+    assert key.models == ("smart", "mine")
+    (listed,) = json.loads(run("key", "list", "--json").stdout)["keys"]
+    assert (listed["requests_per_minute"], listed["concurrency"], listed["models"]) == (60, 4, ["smart", "mine"])
+    shown = run("key", "list").stdout.splitlines()[1]
+    assert shown.endswith("60 requests/min, 100000 tokens/min, 4 at once  smart, mine")
+
+
+def test_a_limit_is_a_number_from_one_and_names_are_names(run: Run, store: SqliteStore) -> None:
+    for words, said in (
+        (("--concurrency", "0"), "0 is not in the range x>=1"),
+        (("--models", "a,,b"), "write names of models with commas between them"),
+        (("--models", ""), "write names of models with commas between them"),
+    ):
+        done = run("key", "create", "team", *words)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert store.keys() == []
 
 
 def test_a_refused_key_says_what_to_do(run: Run) -> None:

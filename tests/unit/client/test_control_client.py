@@ -12,7 +12,7 @@ import pytest
 
 from modelgrid.api.fake import FakeControl, fake_daemon
 from modelgrid.client import ControlClient, ControlError, NotRunning
-from modelgrid.spec import LogLines, ModelName, ModelStatus, ReplicaStatus, Status, Wish
+from modelgrid.spec import LogLines, ModelName, ModelStatus, Quota, ReplicaStatus, Status, Wish
 from modelgrid.store import MemoryStore
 
 MODEL = ModelStatus(
@@ -94,6 +94,16 @@ def test_keys_are_made_listed_and_revoked(client: ControlClient) -> None:
     (listed,) = client.keys()
     assert (listed.id, listed.name, listed.shown) == (made.id, "a/b ü", made.key[:7])
     assert client.revoke_key("a/b ü").revoked is not None
+
+
+def test_a_key_is_made_with_what_it_may_use(client: ControlClient) -> None:
+    client.create_key("team", quota=Quota(tokens_per_minute=9), models=["mine"])
+    (listed,) = client.keys()
+    assert (listed.tokens_per_minute, listed.requests_per_minute, listed.models) == (9, None, ("mine",))
+    with pytest.raises(ControlError, match="requests_per_minute"):
+        client.create_key("none", quota=Quota(requests_per_minute=0))
+    with pytest.raises(ControlError, match="models"):
+        client.create_key("none", models=[])
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/../b", "a?b", "a#b", "a%2Fb", "//a", "ä b"])

@@ -105,6 +105,79 @@ GATEWAY_CONNECTIONS: Final = Metric(
     "Callers' connections that are open.",
 )
 
+# What the controller knows.
+
+REQUESTS_IN_FLIGHT: Final = Metric(
+    "modelgrid_requests_in_flight",
+    Kind.GAUGE,
+    ("model",),
+    "Requests that replicas are at work on; none is shown where a gateway worker has not told.",
+)
+REQUESTS_WAITING: Final = Metric(
+    "modelgrid_requests_waiting", Kind.GAUGE, ("model",), "Requests that wait for a replica."
+)
+MODEL_STATE: Final = Metric(
+    "modelgrid_model_state",
+    Kind.GAUGE,
+    ("model", "state"),
+    "1 for the state that a model is in (ready, starting, cold, failed or unavailable), 0 for the others.",
+)
+REPLICAS: Final = Metric("modelgrid_replicas", Kind.GAUGE, ("model", "state"), "Replicas, by state.")
+EVENTS: Final = Metric(
+    "modelgrid_events_total",
+    Kind.COUNTER,
+    ("model", "event"),
+    "What has happened to models and replicas, by the words of `modelgrid why`: start, ready, failed, gone and so on.",
+)
+COLD_START: Final = Metric(
+    "modelgrid_cold_start_seconds",
+    Kind.HISTOGRAM,
+    ("model",),
+    "From the first request that waited for a replica, or the decision to start it, until it was ready.",
+    _START,
+)
+START_PHASE: Final = Metric(
+    "modelgrid_start_phase_seconds_total",
+    Kind.COUNTER,
+    ("model", "phase"),
+    "How long the phases of those starts took: queued, weights, environment, spawn, load and first_request.",
+)
+MEMORY_BUDGET: Final = Metric("modelgrid_memory_budget_bytes", Kind.GAUGE, (), "Memory that models may take together.")
+MEMORY_PLANNED: Final = Metric(
+    "modelgrid_memory_planned_bytes",
+    Kind.GAUGE,
+    ("model",),
+    "Memory that is counted for a model's replicas until they are gone.",
+)
+MEMORY_RESIDENT: Final = Metric(
+    "modelgrid_memory_resident_bytes",
+    Kind.GAUGE,
+    ("model",),
+    "Memory that a model's replicas were seen to hold, where that can be seen.",
+)
+GATEWAY_WORKERS: Final = Metric(
+    "modelgrid_gateway_workers", Kind.GAUGE, (), "Gateway workers that are connected to the controller."
+)
+CONTROLLER_ACTS: Final = Metric(
+    "modelgrid_controller_acts",
+    Kind.GAUGE,
+    (),
+    "0 while the controller can't act, for its store can't be read or written.",
+)
+CONFIG_IN_FORCE: Final = Metric(
+    "modelgrid_config_in_force",
+    Kind.GAUGE,
+    (),
+    "0 while the configuration file has a mistake, or a part that takes effect at the next start.",
+)
+CONTROLLER_START: Final = Metric(
+    "modelgrid_controller_start_time_seconds",
+    Kind.GAUGE,
+    (),
+    "When the controller began, in seconds since the epoch.",
+)
+BUILD_INFO: Final = Metric("modelgrid_build_info", Kind.GAUGE, ("version",), "Always 1; the label says what runs.")
+
 METRICS: Final = (
     REQUESTS,
     REQUEST_DURATION,
@@ -115,4 +188,19 @@ METRICS: Final = (
     RETRIES,
     QUEUE_TIME,
     GATEWAY_CONNECTIONS,
+    REQUESTS_IN_FLIGHT,
+    REQUESTS_WAITING,
+    MODEL_STATE,
+    REPLICAS,
+    EVENTS,
+    COLD_START,
+    START_PHASE,
+    MEMORY_BUDGET,
+    MEMORY_PLANNED,
+    MEMORY_RESIDENT,
+    GATEWAY_WORKERS,
+    CONTROLLER_ACTS,
+    CONFIG_IN_FORCE,
+    CONTROLLER_START,
+    BUILD_INFO,
 )

@@ -29,7 +29,7 @@ from modelgrid.spec import (
     RoutingTable,
     Scaling,
 )
-from modelgrid.spec.messages import decode_table, encode
+from modelgrid.spec.messages import Series, decode_table, encode
 from modelgrid.store import MemoryStore, Store
 
 PATIENCE_S = 15.0
@@ -118,10 +118,10 @@ class Worker:
     def demand(self, model: str, waiting: int, oldest_s: float = 0.0) -> None:
         self._say(Demand(model=model, waiting=waiting, oldest_s=oldest_s))
 
-    def load(self, requests: dict[str, int] | None = None) -> None:
+    def load(self, requests: dict[str, int] | None = None, meters: tuple[Series, ...] = ()) -> None:
         if self.tables and not self.is_silent:
             number = self.table.number if self.acknowledges is None else min(self.acknowledges, self.table.number)
-            self._say(Load(table=number, in_flight=dict(self.in_flight), requests=requests or {}))
+            self._say(Load(table=number, in_flight=dict(self.in_flight), requests=requests or {}, meters=meters))
 
     def outcome(self, replica: str) -> None:
         self._say(Outcome(replica=replica, outcome="refused", why="nobody answers"))

@@ -96,6 +96,22 @@ def start(tmp_path: Path) -> Iterator[Start]:
         program.process.wait()
 
 
+Faulty = Callable[..., Program]
+
+
+@pytest.fixture
+def faulty(start: Start) -> Faulty:
+    """Starts a test engine, and waits until it is healthy."""
+
+    def started(*arguments: str, waits: bool = True, **options: object) -> Program:
+        program = start("-m", "modelgrid.services.faulty", *arguments, **options)
+        if waits:
+            program.wait_for()
+        return program
+
+    return started
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -22,19 +22,6 @@ Faulty = Callable[..., "Program"]
 CHAT = "/v1/chat/completions"
 
 
-@pytest.fixture
-def faulty(start: Callable[..., Program]) -> Faulty:
-    """Starts a test engine, and waits until it is healthy."""
-
-    def started(*arguments: str, waits: bool = True, **options: object) -> Program:
-        program = start("-m", "modelgrid.services.faulty", *arguments, **options)
-        if waits:
-            program.wait_for()
-        return program
-
-    return started
-
-
 def test_it_answers_as_an_engine_does(faulty: Faulty) -> None:
     program = faulty("--model", "m", "--chunks", "3")
     pid = program.process.pid
@@ -75,7 +62,7 @@ def test_what_came_is_echoed_byte_for_byte(faulty: Faulty) -> None:
     answer = program.post(CHAT, body, headers={"X-Mine": "1"}).json()
     assert answer["body"].encode() == body
     assert ["X-Mine", "1"] in answer["headers"]
-    counts = program.get("/_requests").json()
+    counts = program.get("/faulty/requests").json()
     assert (counts["posts"], counts["most_in_flight"], counts["left"]) == (1, 1, 0)
     assert counts["requests"][0]["body"].encode() == body
 
@@ -124,9 +111,9 @@ def test_it_notices_who_leaves(faulty: Faulty) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(program.url + CHAT, content=b"{}", timeout=0.1)
     deadline = time.monotonic() + 5
-    while program.get("/_requests").json()["left"] != 1:
+    while program.get("/faulty/requests").json()["left"] != 1:
         assert time.monotonic() < deadline
-    assert program.get("/_requests").json()["in_flight"] == 0
+    assert program.get("/faulty/requests").json()["in_flight"] == 0
 
 
 def test_it_fails_at_the_start_with_its_code_and_reason(faulty: Faulty, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,6 @@ from bench.gateway.streams import READY as READY_STREAMS
 _ROOT = Path(__file__).parents[2]
 _SLACK_S = 60.0
 _HELD_S = 60.0
-CONNECTIONS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,14 @@ class Callers:
     folder: Path
     cores: frozenset[int]
 
-    def closed_loop(self, port: int, size: int, seconds: float, *, differ: bool = False, threads: int = 1) -> Answered:
+    def closed_loop(
+        self, port: int, size: int, seconds: float, *, connections: int, differ: bool = False, threads: int = 1
+    ) -> Answered:
         """wrk: every connection sends again as soon as it was answered."""
         body = self.folder / f"body-{size}.json"
         if not body.exists():
             body.write_bytes(bodies.chat(size))
-        command = ["wrk", f"-t{threads}", f"-c{CONNECTIONS * threads}", f"-d{seconds:g}s", "--timeout", "30s"]
+        command = ["wrk", f"-t{threads}", f"-c{connections * threads}", f"-d{math.ceil(seconds)}s", "--timeout", "30s"]
         command += ["-s", str(Path(__file__).with_name("load.lua")), f"http://{HOST}:{port}{bodies.PATH}"]
         command += ["--", str(body), bodies.HEADERS["Authorization"], "differ" if differ else "same"]
         said = self._run("wrk", command, seconds)

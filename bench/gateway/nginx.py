@@ -21,7 +21,8 @@ def version() -> str:
 
 
 def proxy_config(folder: Path, port: int, upstream_ports: tuple[int, ...], workers: int) -> str:
-    """A fair configuration: keep-alive on both sides, nothing buffered to disk, no log, the same key asked for."""
+    """A fair configuration: keep-alive on both sides, nothing buffered to disk, no log, the same key asked for; of the
+    buffers for bodies, the size that is the fastest at 1 MB."""
     servers = "\n".join(f"    server 127.0.0.1:{upstream};" for upstream in upstream_ports)
     return f"""
 daemon off;
@@ -34,6 +35,7 @@ http {{
   keepalive_requests 1000000000;
   keepalive_timeout 600;
   client_max_body_size 64m;
+  client_body_buffer_size 256k;
   client_body_temp_path {folder}/nginx-body;
   proxy_temp_path {folder}/nginx-proxy;
   upstream engines {{

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.gateway import bodies, modelgrid, nginx
+from bench.gateway import bodies, environments, litellm, modelgrid, nginx, routers
 from bench.gateway.processes import Failed, Program, free_ports, running, wait_ready
 
 Serving = Callable[[Path, frozenset[int], int, tuple[int, ...], int], contextlib.AbstractContextManager[list[Program]]]
@@ -24,7 +24,8 @@ class Peer:
     serve: Serving
     configuration: Callable[[], object]
     is_router: bool = False  # one of those that are to be outdone
-    streams: int = 1000  # that it can carry at once
+    connections: int = 32  # of its closed loop
+    streams: int = 200  # of which its chunks are measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,36 @@ DIRECT = Peer("direct", _nothing, lambda: "", _direct, lambda: "callers ask the 
 NGINX = Peer("nginx", _nothing, nginx.version, _nginx, lambda: nginx.proxy_config(Path("FOLDER"), 1, (1, 2, 3, 4), 1))
 
 
+LITELLM = Peer(
+    litellm.NAME,
+    functools.partial(environments.build, litellm.NAME),
+    functools.partial(environments.version, litellm.NAME),
+    litellm.serving,
+    lambda: litellm.configuration((1, 2, 3, 4)),
+    connections=litellm.CONNECTIONS,
+    streams=litellm.STREAMS,
+)
+
+
 def peers(names: Sequence[str] | None, source: Path | None) -> list[Peer]:
     """The columns of these names, or all. Raises Failed."""
     serve = modelgrid.serving if source is None else functools.partial(modelgrid.serving, source=source.resolve())
     ours = Peer("modelgrid", _nothing, modelgrid.version, serve, modelgrid.described)
-    known = {peer.name: peer for peer in (DIRECT, NGINX, ours)}
+    known = {peer.name: peer for peer in (DIRECT, NGINX, ours, *_routers(), LITELLM)}
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise Failed(f"cannot measure {', '.join(unknown)}: known are {', '.join(known)}")
     chosen = known if names is None else {"direct", *names}
     return [peer for name, peer in known.items() if name in chosen]
+
+
+def _routers() -> Iterator[Peer]:
+    for name in routers.NAMES:
+        yield Peer(
+            name,
+            functools.partial(environments.build, name),
+            functools.partial(environments.version, name),
+            functools.partial(routers.serving, name),
+            functools.partial(routers.arguments, name, 1, (1, 2, 3, 4), 2),
+            is_router=True,
+        )

@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.gateway import proc
 
 HOST = "127.0.0.1"
-START_S = 90.0
+START_S = 60.0
 _STOP_S = 5.0
 _ANSWER_S = 10.0
 _LINES_OF_LOG = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ INTERVAL_MS = 20
 MEMORY_INTERVAL_MS = 1000
 HELD = 1000
 FIRST_APART_MS = 50.0
-_BODIES = {"cpu-300": 300, "cpu-8k": 8 << 10, "cpu-1m": 1 << 20}
+_BODIES = {"cpu-300": 300, "cpu-heads": 300, "cpu-8k": 8 << 10, "cpu-1m": 1 << 20}  # long ones last: they linger
 _MB = 1e6
 _SETTLE_S = 1.0
 
@@ -147,18 +148,17 @@ class _Bench:
 
     def _closed(self, peer: Peer, at: Served, callers: Callers, _: Upstream) -> None:
         seconds = self._plan.seconds
-        callers.closed_loop(at.port, 300, min(1.0, seconds))
+        callers.closed_loop(at.port, 300, min(1.0, seconds), connections=peer.connections)
         for figure, size in _BODIES.items():
             if figure == "cpu-300" or (figure in self._plan.figures and peer is not DIRECT):
                 self._closed_loop(peer, at, callers, figure, size)
-        if "cpu-heads" in self._plan.figures and peer is not DIRECT:
-            self._closed_loop(peer, at, callers, "cpu-heads", 300, differ=True)
 
-    def _closed_loop(
-        self, peer: Peer, at: Served, callers: Callers, figure: str, size: int, *, differ: bool = False
-    ) -> None:
+    def _closed_loop(self, peer: Peer, at: Served, callers: Callers, figure: str, size: int) -> None:
+        differ = figure == "cpu-heads"
         before = proc.cpu(at.pids)
-        answered = callers.closed_loop(at.port, size, self._plan.seconds, differ=differ).check()
+        answered = callers.closed_loop(
+            at.port, size, self._plan.seconds, connections=peer.connections, differ=differ
+        ).check()
         spent_ns = proc.cpu(at.pids).since_ns(before)
         if peer is not DIRECT:
             self._results.add(figure, peer.name, spent_ns / 1000 / answered.requests)
@@ -171,7 +171,7 @@ class _Bench:
         most = self._results.median("rps-1", peer.name)
         if most is not None and most / 2 < rate:
             rate = most / 2
-            self._results.notes[peer.name] = f"latency at {rate:.0f}/s, half of its most"
+            self._note(peer, f"latency at {rate:.0f}/s, half of its most")
         before = proc.cpu(at.pids)
         said = callers.open_loop(at.port, rate, self._plan.seconds)
         spent_ns = proc.cpu(at.pids).since_ns(before)
@@ -190,9 +190,9 @@ class _Bench:
     def _chunks(self, peer: Peer, at: Served, callers: Callers, to: Upstream) -> None:
         if peer is DIRECT:
             return
-        count = min(STREAMS, peer.streams)
-        if count < STREAMS:
-            self._results.notes[f"{peer.name} chunks"] = f"{peer.name}: chunks of {count} streams"
+        count = peer.streams
+        if count != STREAMS:
+            self._note(peer, f"chunks of {count} streams")
         set_pace(to.ports[:1], CHUNKS, INTERVAL_MS)
         before = proc.cpu(at.pids)
         said = callers.streams(at.port, count, INTERVAL_MS / STREAMS, 60.0)
@@ -219,8 +219,9 @@ class _Bench:
         self._results.add("stream-memory", peer.name, (full.pss_bytes - rest.pss_bytes) / HELD / 1000)
 
     def _throughput(self, peer: Peer, at: Served, callers: Callers, _: Upstream) -> None:
-        callers.closed_loop(at.port, 300, min(1.0, self._plan.seconds), threads=2)
-        answered = callers.closed_loop(at.port, 300, self._plan.seconds, threads=2).check()
+        load = functools.partial(callers.closed_loop, at.port, 300, connections=peer.connections, threads=2)
+        load(min(1.0, self._plan.seconds))
+        answered = load(self._plan.seconds).check()
         self._results.add("rps-2", peer.name, answered.requests / answered.seconds)
 
     def _remember(self, when: str, peer: Peer, at: Served) -> proc.Memory:
@@ -236,6 +237,13 @@ class _Bench:
         if not most:
             raise Failed("cannot choose a rate: nobody's most is known (give one: --rate)")
         return float(int(min(most) / 2))
+
+    def _note(self, peer: Peer, text: str) -> None:
+        before = self._results.notes.get(peer.name)
+        if before is None:
+            self._results.notes[peer.name] = text
+        elif text not in before:
+            self._results.notes[peer.name] = f"{before}; {text}"
 
     def _wants(self, *names: str) -> bool:
         return any(name in self._plan.figures for name in names)

@@ -56,7 +56,8 @@ def _config(ports: tuple[int, ...]) -> str:
     }
     locations = "\n".join(f"    location {path} {{ return 200 '{answer}'; }}" for path, answer in answers.items())
     # An engine reads a body before it answers. `return` answers first, which is unseen for bodies that come with their
-    # head; for longer ones `mirror` makes nginx read them, and what follows is an answer in place of an error.
+    # head; for longer ones, and those in chunks (SMG's), `mirror` makes nginx read them, and what follows is an answer
+    # in place of an error.
     return f"""
 daemon off;
 worker_processes 1;
@@ -73,7 +74,7 @@ http {{
   client_header_buffer_size 32k;
   client_body_temp_path upstream-body;
   log_not_found off;
-  map $content_length $is_long {{ default 0; "~^\\d{{5}}" 1; }}
+  map "$content_length $http_transfer_encoding" $is_long {{ default 0; "~^\\d{{5}}" 1; "~chunked" 1; }}
   server {{
 {listens}
 {locations}

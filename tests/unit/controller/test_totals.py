@@ -95,6 +95,18 @@ def test_the_counts_of_many_ended_workers_are_kept_in_bounded_memory() -> None:
     assert len(totals.parts()) < 100
 
 
+def test_who_came_back_is_kept_however_many_end() -> None:
+    totals = Totals()
+    totals.join("old/1")
+    totals.leave("old/1")
+    totals.join("old/1")
+    for number in range(500):
+        totals.join(f"w/{number}")
+        totals.leave(f"w/{number}")
+    totals.take("old/1", [retries(2)])
+    assert total(totals) == 2
+
+
 def test_what_this_version_does_not_know_is_passed_over() -> None:
     totals = Totals()
     totals.join("w/1")

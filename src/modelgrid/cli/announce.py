@@ -158,7 +158,7 @@ class Announcer:
         address = _reachable(status.address)
         others = "" if address == status.address else f"  (listening on {urlsplit(status.address).netloc})"
         self._say("\nmodelgrid serves ", screen.text(f"{address}/v1", "bold"), others)
-        cold = [model.name for model in status.models if model.state == "cold"]
+        cold = [model.name for model in status.models if model.state == "cold" and not model.behind]
         if cold:
             self._say(f"started by their first request: {', '.join(cold)}")
         if not status.models:

@@ -119,6 +119,12 @@ def source(name: str, named: Path | None) -> tuple[str, Path]:
             if spec.source is None:
                 raise Failure(f"cannot find weights of {name}: a model of engine {spec.engine} has none of its own")
             return spec.source, weights_root(config)
+    for virtual in config.virtual:
+        if name == virtual.name or name in virtual.aliases:
+            raise Failure(
+                f"cannot find weights of {name}: it is virtual (name one of the models behind it: "
+                f"{', '.join(virtual.models)})"
+            )
     if "/" not in name:
         names = [spec.name for spec in config.models]
         near = difflib.get_close_matches(name, names, n=1)

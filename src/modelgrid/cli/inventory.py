@@ -27,6 +27,7 @@ class Listed:
     state: str | None
     weights_path: str | None
     weights_bytes: int | None
+    behind: tuple[str, ...] = ()  # the models behind a virtual one
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,10 @@ def inventory(named: Path | None) -> Inventory:
                 weights_bytes=weights.size_bytes if weights else None,
             )
         )
+    models += [
+        Listed(virtual.name, "virtual", None, virtual.aliases, states.get(virtual.name), None, None, virtual.models)
+        for virtual in config.virtual
+    ]
     used = {spec.source for spec in config.models}
     unused = [Unused(found.source, str(found.path), found.size_bytes) for found in held.values()]
     return Inventory(tuple(models), tuple(weights for weights in unused if weights.source not in used))
@@ -84,7 +89,7 @@ def inventory_table(found: Inventory) -> Table:
             screen.state(listed.state or "-"),
             "-" if listed.weights_bytes is None else format_bytes(listed.weights_bytes),
             ", ".join(listed.aliases) or "-",
-            listed.source or "-",
+            listed.source or ", ".join(listed.behind) or "-",
         )
         for listed in found.models
     ]

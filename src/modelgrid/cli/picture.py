@@ -83,15 +83,15 @@ class _Row:
     engine: str
     state: str
     memory: str
-    in_flight: int | None
+    in_flight: str
     waiting: str
     time: str
     why: str
 
     def cells(self) -> tuple[str | Text, ...]:
         name = screen.text(self.name, "bold" if self.engine else "")
-        in_flight = "?" if self.in_flight is None else str(self.in_flight)
-        return name, self.engine, screen.state(self.state), self.memory, in_flight, self.waiting, self.time, self.why
+        state = screen.state(self.state)
+        return name, self.engine, state, self.memory, self.in_flight, self.waiting, self.time, self.why
 
 
 def _rows(status: Status) -> Iterator[_Row]:
@@ -107,16 +107,22 @@ def _rows(status: Status) -> Iterator[_Row]:
 
 
 def _model(model: ModelStatus, now: float) -> _Row:
+    if model.behind:  # what is counted is counted at the models behind it
+        return _Row(model.name, model.engine, model.state, "", "", "", "", screen.brief(model.why))
     return _Row(
         name=model.name,
         engine=model.engine,
         state=model.state,
         memory="?" if model.memory_bytes is None else _size(model.memory_bytes),
-        in_flight=model.in_flight,
+        in_flight=_counted(model.in_flight),
         waiting=str(model.waiting),
         time=_used(model, now),
         why="; ".join(_reasons(model, now)),
     )
+
+
+def _counted(count: int | None) -> str:
+    return "?" if count is None else str(count)
 
 
 def _used(model: ModelStatus, now: float) -> str:
@@ -143,7 +149,7 @@ def _replica(replica: ReplicaStatus, now: float, *, indent: str) -> _Row:
         engine="",
         state=replica.state,
         memory=_size(replica.memory_bytes) if resident is None else _of(resident, replica.memory_bytes),
-        in_flight=replica.in_flight,
+        in_flight=_counted(replica.in_flight),
         waiting="",
         time=screen.age(now - replica.since),
         why=screen.brief(replica.step or replica.why),

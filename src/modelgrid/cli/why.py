@@ -35,6 +35,9 @@ def _told(answer: Why) -> Iterator[RenderableType]:
     yield _headline(answer)
     for line in _facts(answer):
         yield screen.text(f"  {line}")
+    if answer.model.behind:
+        yield from _behind(answer)
+        return
     for replica in answer.replicas:
         yield _replica(replica, answer.now)
     yield ""
@@ -46,6 +49,27 @@ def _told(answer: Why) -> Iterator[RenderableType]:
         for event in answer.events
     ]
     yield screen.table(("TIME", "WHAT", "REPLICA", "WHY"), rows)
+
+
+def _behind(answer: Why) -> Iterator[RenderableType]:
+    yield screen.text(
+        "  it is virtual: requests for it are served by the models behind it, in this order of preference"
+    )
+    rows = [
+        (
+            str(place),
+            screen.text(model.name, "bold"),
+            screen.state(model.state),
+            "?" if model.in_flight is None else str(model.in_flight),
+            str(model.waiting),
+            screen.brief(model.why),
+        )
+        for place, model in enumerate(answer.behind, start=1)
+    ]
+    yield ""
+    yield screen.table(("", "MODEL", "STATE", "IN FLIGHT", "WAITING", "WHY"), rows, right=("IN FLIGHT", "WAITING"))
+    yield ""
+    yield screen.text(f"what was done about one of them: {screen.command('why', answer.model.behind[0])}")
 
 
 def _headline(answer: Why) -> Text:

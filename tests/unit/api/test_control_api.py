@@ -305,3 +305,31 @@ def test_a_defect_is_our_fault_and_tells_nothing_of_its_inside(api: Api, monkeyp
         "defect",
         "cannot answer GET /control/v1/status: KeyError in modelgrid (its log has the details)",
     )
+
+
+VIRTUAL = replace(MODEL, name="smart", engine="virtual", aliases=("gpt-4o",), behind=(SLASHES, "mine"))
+
+
+def test_why_of_a_virtual_model_tells_of_those_behind_it_in_their_order(api: Api) -> None:
+    api.control.show(*STATUS.models, VIRTUAL, replicas=STATUS.replicas)
+    answer = api.ask("GET", "/models/gpt-4o/why").json()
+    assert (answer["model"]["name"], answer["model"]["behind"]) == ("smart", [SLASHES, "mine"])
+    assert [model["name"] for model in answer["behind"]] == [SLASHES, "mine"]
+    assert answer["replicas"] == answer["events"] == []
+    assert api.ask("GET", "/models/mine/why").json()["behind"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "what"),
+    [("POST", "load", "load"), ("POST", "unload", "unload"), ("GET", "logs", "show the logs of")],
+)
+def test_what_only_a_model_can_have_done_to_it_names_the_models(api: Api, method: str, path: str, what: str) -> None:
+    api.control.show(*STATUS.models, VIRTUAL)
+    assert api.refusal(method, f"/models/smart/{path}") == (
+        409,
+        "invalid_request_error",
+        "model_is_virtual",
+        f"cannot {what} smart: it is virtual, with nothing of its own to run ({what} one of the models behind it: "
+        f"{SLASHES}, mine)",
+    )
+    assert api.store.wishes() == {}

@@ -99,6 +99,27 @@ def test_why_tells_the_state_its_reason_and_what_happened(
     ]
 
 
+def test_a_virtual_model_is_shown_with_those_behind_it(run: Run, control: FakeControl, model: ModelStatus) -> None:
+    other = replace(model, name="other", aliases=(), state="cold", why="no request has asked for it", in_flight=0)
+    smart = replace(other, name="smart", engine="virtual", state="ready", why="mine is ready", behind=("other", "mine"))
+    control.show(model, other, smart)
+    shown = run("status").stdout.splitlines()[-1]
+    assert shown.split() == ["smart", "virtual", "ready", "mine", "is", "ready"]
+    assert run("why", "smart").stdout.splitlines() == [
+        "smart is ready: mine is ready",
+        "  it is virtual: requests for it are served by the models behind it, in this order of preference",
+        "",
+        "      MODEL  STATE  IN FLIGHT  WAITING  WHY",
+        "1     other  cold           0        0  no request has asked for it",
+        "2     mine   ready          2        0",
+        "",
+        "what was done about one of them: modelgrid why other",
+    ]
+    refused = run("model", "load", "smart")
+    assert refused.returncode == 1
+    assert "cannot load smart: it is virtual" in refused.stderr
+
+
 def test_why_as_json_has_the_same(run: Run, control: FakeControl, store: SqliteStore) -> None:
     store.record([Event(940.0, "mine", None, "start", "a request waits")])
     answer = json.loads(run("why", "gpt-4o-mini", "--json").stdout)

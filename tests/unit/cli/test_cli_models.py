@@ -92,6 +92,16 @@ def test_models_are_listed_without_a_daemon(run: Run) -> None:
     ]
 
 
+def test_a_virtual_model_is_listed_and_has_no_weights(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "modelgrid.yaml").write_text(CONFIG + "virtual: {smart: {models: [tiny, mine], aliases: [gpt-4o]}}\n")
+    assert rows(run("model", "list").stdout)[-1] == ["smart", "virtual", "-", "-", "gpt-4o", "tiny,", "mine"]
+    pulled = run("model", "pull", "gpt-4o")
+    assert (pulled.returncode, pulled.stderr) == (
+        1,
+        "Error: cannot find weights of gpt-4o: it is virtual (name one of the models behind it: tiny, mine)\n",
+    )
+
+
 @pytest.mark.usefixtures("configured")
 def test_models_are_listed_with_their_state_while_modelgrid_runs(run: Run, control: FakeControl) -> None:
     assert [row[2] for row in rows(run("model", "list").stdout)[1:]] == ["-", "ready"]

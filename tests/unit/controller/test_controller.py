@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelgrid.runtimes.fake import Faults, StartFault
-from modelgrid.spec import ModelName, Target, Wish
+from modelgrid.spec import Choice, ModelName, Quota, Target, Virtual, VirtualSpec, Wish
 from unit.controller.stage import Engine, Play, Stage, Worker, spec, until
 
 A = ModelName("a")
@@ -238,6 +238,42 @@ def test_a_change_of_what_does_not_run_changes_the_route_only(play: Play) -> Non
         await until(lambda: worker.route("a").aliases == ("gpt",))
         assert stage.states() == {"a-1": "ready"}
         assert stage.fakes.starts == ["a-1"]
+
+    play(scene)
+
+
+def test_a_virtual_model_comes_and_goes_with_an_edit_and_starts_nothing(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        engine, worker = await serve(stage)
+        smart = VirtualSpec(ModelName("smart"), Virtual(choices=(Choice(model="a"),)), aliases=("gpt-4o",))
+        stage.config = replace(stage.config, virtual=(smart,))
+        stage.configure(spec("a", engine))
+        await until(lambda: len(worker.table.routes) == 2)
+        route = worker.route("smart")
+        assert (route.virtual, route.state, route.targets) == (smart.virtual, "ready", ())
+        assert stage.controller.names() == {"a": "a", "smart": "smart", "gpt-4o": "smart"}
+        assert stage.states() == {"a-1": "ready"}
+        slot = route.slot
+        assert slot not in (0, worker.route("a").slot, worker.route("a").targets[0].slot)
+        stage.config = replace(stage.config, virtual=())
+        stage.configure(spec("a", engine))
+        await until(lambda: len(worker.table.routes) == 1)
+        assert stage.fakes.starts == ["a-1"]
+
+    play(scene)
+
+
+def test_a_key_s_limits_reach_the_workers_and_its_models_by_name(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.configure(replace(spec("a"), aliases=("gpt",)))
+        quota = Quota(requests_per_minute=5)
+        stage.store.create_key("team", 1.0, quota=quota, models=("gpt", "a", "later"))
+        await stage.begin()
+        worker = await stage.worker()
+        await until(lambda: worker.tables)
+        [key] = worker.table.keys
+        assert (key.quota, key.models) == (quota, ("a", "later"))
+        assert key.slot != 0
 
     play(scene)
 

@@ -9,9 +9,11 @@ import pytest
 from modelgrid import __version__
 from modelgrid.controller import table
 from modelgrid.controller.phases import Phases
+from modelgrid.controller.slots import Slots
 from modelgrid.controller.view import Surroundings, picture
 from modelgrid.spec import (
     AccessKey,
+    Choice,
     Exited,
     Failures,
     Fleet,
@@ -21,11 +23,14 @@ from modelgrid.spec import (
     ModelName,
     ModelSpec,
     ModelStatus,
+    Parameters,
+    Quota,
     Refuse,
     Replica,
     ReplicaId,
     ReplicaStatus,
     Route,
+    Routing,
     RoutingTable,
     Running,
     Scaling,
@@ -35,6 +40,8 @@ from modelgrid.spec import (
     Target,
     Unavailable,
     Unknown,
+    Virtual,
+    VirtualSpec,
     Wish,
 )
 from modelgrid.spec.operations import OPERATIONS
@@ -56,6 +63,13 @@ def target(id: str) -> Target:
 
 def fleet(model: Model, *replicas: Replica) -> Fleet:
     return Fleet(100.0, Machine(10, source="machine.memory"), (model,), replicas)
+
+
+B = ModelName("b")
+OTHER = Model(ModelSpec(B, "embeddings", source="x/y", limits=Limits(2, 3.0)), 4)
+SMART = VirtualSpec(
+    ModelName("smart"), Virtual(choices=(Choice(model="b"), Choice(model="a")), spill_over=8), aliases=("gpt-4o",)
+)
 
 
 def route_of(model: Model, *replicas: Replica, refusal: Refuse | None = None, ended: str | None = None) -> Route:
@@ -216,3 +230,79 @@ def test_what_is_not_known_or_not_ordinary_is_told() -> None:
     assert found.note == "a stand-in made on the spot: it speaks nonsense"
     assert seen_model(odd, replica("a-1", State.READY)).retry_at is None
     assert seen_model(replace(MODEL, spec=replace(SPEC, url="http://far/v1"))).source == "http://far/v1"
+
+
+def test_a_route_tells_what_its_model_says_of_requests() -> None:
+    spec = replace(
+        SPEC,
+        limits=Limits(7, 9.0, Quota(concurrency=3)),
+        parameters=Parameters(strip=("user",)),
+        routing=Routing(policy="prefix"),
+        operations=("videos", "chat"),
+    )
+    found = route_of(replace(MODEL, spec=spec))
+    assert (found.quota, found.parameters) == (Quota(concurrency=3), Parameters(strip=("user",)))
+    assert (found.routing, found.operations) == (Routing(policy="prefix"), ("videos", "chat"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "own"),
+    [(None, None), ("/v1/chat/completions", None), ("/v1/embeddings/", None), ("/v1/music/make", "/v1/music/make")],
+)
+def test_a_path_that_is_no_operation_s_is_the_model_s_own(endpoint: str | None, own: str | None) -> None:
+    assert route_of(replace(MODEL, spec=replace(SPEC, endpoint=endpoint))).endpoint == own
+
+
+def both(*replicas: Replica, model: Model = MODEL) -> Fleet:
+    return replace(fleet(model, *replicas), models=(model, OTHER))
+
+
+def test_a_virtual_model_is_a_route_without_targets() -> None:
+    ready = replica("a-1", State.READY)
+    slots = Slots({("model", "smart"): 5})
+    routes = table.routes(both(ready), {ready.id: target("a-1")}, {}, {SMART.name: 60}, {}, (SMART,), slots)
+    assert [route.model for route in routes] == ["a", "b", "smart"]
+    assert routes[-1] == Route(
+        model="smart",
+        slot=5,
+        aliases=("gpt-4o",),
+        operations=ALL,
+        queue=2,
+        wait_s=3.0,
+        created=60,
+        state="ready",
+        why="a: ready because",
+        virtual=SMART.virtual,
+    )
+
+
+def test_a_virtual_model_serves_what_one_of_its_models_does() -> None:
+    text = replace(MODEL, spec=replace(SPEC, operations=("completions", "chat")))
+    assert table.routes(both(model=text), {}, {}, {}, {}, (SMART,))[-1].operations == (
+        "chat",
+        "completions",
+        "embeddings",
+    )
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["unavailable", "failed", "cold", "starting", "ready"], ("ready", "m4: because")),
+        (["failed", "starting", "starting", "cold"], ("starting", "m1: because")),
+        (["unavailable", "failed"], ("failed", "m1: because")),
+        (["unavailable"], ("unavailable", "m0: because")),
+        ([], ("unavailable", "there is no model behind it")),
+    ],
+)
+def test_a_virtual_model_is_as_well_as_the_best_of_its_models(states: list[str], expected: tuple[str, str]) -> None:
+    choices = [(f"m{number}", state, "because") for number, state in enumerate(states)]
+    assert table.describe_virtual(choices) == expected
+
+
+def test_the_status_of_a_virtual_model_counts_nothing_twice() -> None:
+    around = Surroundings(80.0, None, None, 0, 0, "", None)
+    found = picture(both(replica("a-1", State.READY, in_flight=2)), {}, {}, {}, {}, around, (SMART,)).models[-1]
+    assert (found.name, found.engine, found.behind) == ("smart", "virtual", ("b", "a"))
+    assert (found.state, found.why, found.aliases) == ("ready", "a: ready because", ("gpt-4o",))
+    assert (found.waiting, found.in_flight, found.min, found.memory_bytes) == (0, None, 0, None)

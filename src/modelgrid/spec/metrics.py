@@ -76,7 +76,7 @@ TOKENS: Final = Metric(
     "modelgrid_tokens_total",
     Kind.COUNTER,
     ("model", "operation", "key", "type"),
-    "Tokens, as engines tell them: input, output, and cached for the part of the input that a cache held.",
+    "Tokens by type: input, output, and cached for the part of the input that an engine's cache held.",
     otel="gen_ai.client.token.usage",
 )
 ERRORS: Final = Metric(

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from modelgrid.gateway.endpoints import ENDPOINTS
+from modelgrid.gateway.quota import Limit, Refusal
 from modelgrid.spec import Route
 from modelgrid.spec.units import format_bytes
 
@@ -30,6 +31,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     type: str = _JSON
     message: str = ""
+    kind: str = ""
+    code: str = ""
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -63,7 +66,28 @@ def error(
     if retry_after_s is not None:
         headers += (("retry-after", str(max(1, math.ceil(retry_after_s)))),)
     body = error_body(kind, message, code, param)
-    return Answer(status=status, body=body, message=message, headers=headers)
+    return Answer(status=status, body=body, message=message, kind=kind, code=code or "", headers=headers)
+
+
+def as_anthropic(answer: Answer) -> Answer:
+    """The same error for a caller who speaks with Anthropic's client."""
+    return msgspec.structs.replace(answer, body=_anthropic_body(answer.status, answer.message))
+
+
+def _anthropic_body(status: int, message: str) -> bytes:
+    kind = _ANTHROPIC_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
+
+
+_ANTHROPIC_KINDS: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 def as_text(answer: Answer) -> Answer:
@@ -105,8 +129,7 @@ _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\
 
 def unknown_path(method: str, path: str) -> Answer:
     """No such endpoint."""
-    known = ", ".join(f"{row.method} {row.path}" for row in ENDPOINTS)
-    message = f"cannot answer {method} {path[:_ECHOED]}: there is no such path (there are: {known})"
+    message = f"cannot answer {method} {path[:_ECHOED]}: there is no such path (GET / lists those there are)"
     return error(404, REQUEST, message, "not_found")
 
 
@@ -172,6 +195,49 @@ def unknown_model(model: str, routes: Iterable[Route]) -> Answer:
     return error(404, REQUEST, message, "model_not_found", param="model")
 
 
+def unnamed_model(operation: str, routes: Iterable[Route]) -> Answer:
+    """Nothing says which model is meant, where more than one may be."""
+    able = _some([route.model for route in routes if operation in route.operations], "no model here serves it")
+    message = f"cannot tell which model is asked for {operation}: {able} (send ?model=NAME)"
+    return error(400, REQUEST, message, "model_required", param="model")
+
+
+def not_allowed(key: str, model: str) -> Answer:
+    """A key that is for other models."""
+    message = f"cannot use {model}: the key {key!r} is not for it (GET /v1/models lists those that it is for)"
+    return error(403, REQUEST, message, "model_not_allowed", param="model")
+
+
+def over_quota(whose: str, refusal: Refusal) -> Answer:
+    """As much as a key or a model may have."""
+    message = f"cannot take the request: {whose} may have {refusal.value} {_LIMITS[refusal.limit]} (try again later)"
+    return error(429, REQUEST, message, "rate_limit_exceeded", retry_after_s=refusal.retry_after_s)
+
+
+_LIMITS: Final = {
+    Limit.REQUESTS: "requests a minute",
+    Limit.TOKENS: "tokens a minute",
+    Limit.CONCURRENCY: "requests at once",
+}
+
+
+def not_a_form(why: str) -> Answer:
+    """An upload that can't be read."""
+    return error(400, REQUEST, f"cannot read the upload: {why}", "invalid_form")
+
+
+def not_a_socket(path: str) -> Answer:
+    """A request where a WebSocket is wanted."""
+    message = f"cannot answer {path} without a WebSocket (connect to it with ws:// and ?model=NAME)"
+    return error(426, REQUEST, message, "upgrade_required", headers=(("upgrade", "websocket"),))
+
+
+def unknown_object(path: str, route: Route) -> Answer:
+    """No engine knows an id."""
+    message = f"cannot find {path[:_ECHOED]}: no ready replica of {route.model}, or of others like it, knows it"
+    return error(404, REQUEST, message, "not_found")
+
+
 def wrong_operation(route: Route, operation: str, routes: Iterable[Route]) -> Answer:
     """The model's engine does something else."""
     able = _some([other.model for other in routes if operation in other.operations], "no model here serves it")
@@ -195,6 +261,12 @@ def too_many_bodies(limit_bytes: int) -> Answer:
     return error(503, SERVER, message, "too_many_bodies", retry_after_s=1)
 
 
+def controller_away() -> Answer:
+    """What only the controller knows."""
+    message = "cannot answer now: the controller is away (models are served; try again soon)"
+    return error(503, SERVER, message, "controller_away", retry_after_s=1)
+
+
 def no_table() -> Answer:
     """Nothing is known yet."""
     message = "cannot route the request: modelgrid has only just started and knows no model yet (try again soon)"
@@ -206,6 +278,14 @@ def unavailable(route: Route) -> Answer:
     assert route.unavailable is not None
     message = f"cannot serve {route.model}: {route.unavailable.why} (try: modelgrid why {route.model})"
     return error(503, SERVER, message, "model_unavailable", retry_after_s=route.unavailable.retry_after_s)
+
+
+def nothing_behind(route: Route, operation: str) -> Answer:
+    """A virtual model without a model that can answer."""
+    choices = route.virtual.choices if route.virtual is not None else ()
+    behind = ", ".join(choice.model for choice in choices)
+    message = f"cannot serve {route.model}: of {behind} none can be asked for {operation} now"
+    return error(503, SERVER, f"{message} (try: modelgrid why {route.model})", "model_unavailable", retry_after_s=5)
 
 
 def queue_full(route: Route) -> Answer:
@@ -258,9 +338,18 @@ def engine_trouble(model: str, why: str) -> Answer:
     return error(502, ENGINE, message, "engine_trouble")
 
 
-def last_event(kind: str, code: str, why: str) -> bytes:
+def last_event(kind: str, code: str, why: str, *, is_anthropic: bool = False) -> bytes:
     """The end of a stream that has no other; `why` says who ended it."""
-    return b"data: " + error_body(kind, f"the stream ends early: {why}", code) + b"\n\n"
+    message = f"the stream ends early: {why}"
+    if is_anthropic:
+        return b"event: error\ndata: " + _anthropic_body(500, message) + b"\n\n"
+    return b"data: " + error_body(kind, message, code) + b"\n\n"
+
+
+def root() -> Answer:
+    """What there is."""
+    rows = [f"{row.method} {row.path}" for row in ENDPOINTS]
+    return ok(msgspec.json.encode({"name": "modelgrid", "endpoints": rows}))
 
 
 def _because(route: Route) -> str:

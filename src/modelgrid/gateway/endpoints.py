@@ -2,60 +2,129 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
-from modelgrid.spec.operations import CHAT, COMPLETIONS, EMBEDDINGS
+from modelgrid.spec.operations import (
+    CHAT,
+    CLASSIFY,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    DETOKENIZE,
+    EMBEDDINGS,
+    IMAGE_EDITS,
+    IMAGE_VARIATIONS,
+    IMAGES,
+    INFILL,
+    MESSAGES,
+    MODERATIONS,
+    POOLING,
+    REALTIME,
+    RERANK,
+    RESPONSES,
+    SCORE,
+    SPEECH,
+    TOKENIZE,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+    VIDEOS,
+)
 
 
 class Act(StrEnum):
     """What an endpoint does."""
 
-    RELAY = "relay"  # JSON in, the engine's answer out; the model stands in the body
+    RELAY = "relay"  # the engine's answer to a body in which the model stands: JSON, or a form
+    OBJECT = "object"  # the engine's answer about what it made before; no model is named, the id tells it
+    SOCKET = "socket"  # a WebSocket; the model stands in the query
+    OWN = "own"  # the engine's answer at a path that its model has for itself
     PLAIN = "plain"  # text in, text out; the model stands in the path
     MODELS = "models"
     MODEL = "model"  # the model stands in the path
+    CONTROL = "control"  # the controller's answer
     HEALTH = "health"
     ROOT = "root"
-    SOCKET = "socket"  # a WebSocket; the model stands in the query
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row. ``{model}`` ends a path and matches slashes too."""
+    """One row. ``{model}`` ends a path and matches slashes too; ``{id}`` is one segment of it."""
 
     method: str  # HEAD works where GET does
     path: str
     act: Act
     operation: str = ""  # what it asks of an engine
-    upstream: bytes = b""  # the engine's path, below its base URL
-    uploads: bool = False  # a form is relayed while it comes
     streams: bool = False  # the answer may be a stream of events
+    uploads: bool = False  # a form (multipart/form-data) is relayed while it comes
     open: bool = False  # answered without a key
 
 
 # fmt: off
 ENDPOINTS: Final = (
-    Endpoint("POST", "/v1/chat/completions", Act.RELAY,  CHAT,        b"/chat/completions", streams=True),
-    Endpoint("POST", "/v1/completions",      Act.RELAY,  COMPLETIONS, b"/completions",      streams=True),
-    Endpoint("POST", "/v1/embeddings",       Act.RELAY,  EMBEDDINGS,  b"/embeddings"),
-    Endpoint("POST", "/v1/chat/{model}",     Act.PLAIN,  CHAT,        b"/chat/completions", streams=True),
-    Endpoint("GET",  "/v1/models",           Act.MODELS),
-    Endpoint("GET",  "/v1/models/{model}",   Act.MODEL),
-    Endpoint("GET",  "/health",              Act.HEALTH, open=True),
-    Endpoint("GET",  "/",                    Act.ROOT,   open=True),
+    Endpoint("POST",   "/v1/chat/completions",          Act.RELAY,  CHAT,             streams=True),
+    Endpoint("POST",   "/v1/completions",               Act.RELAY,  COMPLETIONS,      streams=True),
+    Endpoint("POST",   "/v1/responses",                 Act.RELAY,  RESPONSES,        streams=True),
+    Endpoint("GET",    "/v1/responses/{id}",            Act.OBJECT, RESPONSES,        streams=True),
+    Endpoint("DELETE", "/v1/responses/{id}",            Act.OBJECT, RESPONSES),
+    Endpoint("POST",   "/v1/responses/{id}/cancel",     Act.OBJECT, RESPONSES),
+    Endpoint("GET",    "/v1/responses/{id}/input_items", Act.OBJECT, RESPONSES),
+    Endpoint("POST",   "/v1/messages",                  Act.RELAY,  MESSAGES,         streams=True),
+    Endpoint("POST",   "/v1/messages/count_tokens",     Act.RELAY,  COUNT_TOKENS),
+    Endpoint("POST",   "/infill",                       Act.RELAY,  INFILL,           streams=True),
+    Endpoint("POST",   "/v1/embeddings",                Act.RELAY,  EMBEDDINGS),
+    Endpoint("POST",   "/v1/rerank",                    Act.RELAY,  RERANK),
+    Endpoint("POST",   "/v2/rerank",                    Act.RELAY,  RERANK),
+    Endpoint("POST",   "/rerank",                       Act.RELAY,  RERANK),
+    Endpoint("POST",   "/v1/score",                     Act.RELAY,  SCORE),
+    Endpoint("POST",   "/score",                        Act.RELAY,  SCORE),
+    Endpoint("POST",   "/classify",                     Act.RELAY,  CLASSIFY),
+    Endpoint("POST",   "/pooling",                      Act.RELAY,  POOLING),
+    Endpoint("POST",   "/v1/moderations",               Act.RELAY,  MODERATIONS),
+    Endpoint("POST",   "/tokenize",                     Act.RELAY,  TOKENIZE),
+    Endpoint("POST",   "/detokenize",                   Act.RELAY,  DETOKENIZE),
+    Endpoint("POST",   "/v1/images/generations",        Act.RELAY,  IMAGES,           streams=True),
+    Endpoint("POST",   "/v1/images/edits",              Act.RELAY,  IMAGE_EDITS,      streams=True, uploads=True),
+    Endpoint("POST",   "/v1/images/variations",         Act.RELAY,  IMAGE_VARIATIONS, uploads=True),
+    Endpoint("POST",   "/v1/audio/speech",              Act.RELAY,  SPEECH,           streams=True),
+    Endpoint("POST",   "/v1/audio/transcriptions",      Act.RELAY,  TRANSCRIPTIONS,   streams=True, uploads=True),
+    Endpoint("POST",   "/v1/audio/translations",        Act.RELAY,  TRANSLATIONS,     streams=True, uploads=True),
+    Endpoint("POST",   "/v1/videos",                    Act.RELAY,  VIDEOS,           uploads=True),
+    Endpoint("GET",    "/v1/videos",                    Act.OBJECT, VIDEOS),
+    Endpoint("GET",    "/v1/videos/{id}",               Act.OBJECT, VIDEOS),
+    Endpoint("DELETE", "/v1/videos/{id}",               Act.OBJECT, VIDEOS),
+    Endpoint("GET",    "/v1/videos/{id}/content",       Act.OBJECT, VIDEOS),
+    Endpoint("POST",   "/v1/videos/{id}/remix",         Act.OBJECT, VIDEOS),
+    Endpoint("GET",    "/v1/realtime",                  Act.SOCKET, REALTIME),
+    Endpoint("POST",   "/v1/chat/{model}",              Act.PLAIN,  CHAT,             streams=True),
+    Endpoint("GET",    "/v1/models",                    Act.MODELS),
+    Endpoint("GET",    "/v1/models/{model}",            Act.MODEL),
+    Endpoint("GET",    "/metrics",                      Act.CONTROL),
+    Endpoint("GET",    "/health",                       Act.HEALTH, open=True),
+    Endpoint("GET",    "/",                             Act.ROOT,   open=True),
 )
 # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
 class Found:
-    """A path's endpoint, and the model where the path names it."""
+    """What a method and a path mean, and how the engine is asked."""
 
-    endpoint: Endpoint
-    model: str | None = None
+    __slots__ = ("act", "endpoint", "is_anthropic", "is_rooted", "model", "operation", "path", "verb")
+
+    def __init__(self, endpoint: Endpoint, path: str, model: str = "") -> None:
+        self.endpoint = endpoint
+        self.act = endpoint.act
+        self.operation = endpoint.operation
+        self.verb = endpoint.method.encode()
+        self.model = model  # where the path names it
+        # Engines have a base URL, which ends in a version; what is not under /v1 here stands beside that.
+        self.is_rooted = not path.startswith("/v1/")
+        self.path = (path if self.is_rooted else path.removeprefix("/v1")).encode("latin-1")
+        if endpoint.act is Act.PLAIN:
+            self.path = b"/chat/completions"
+        self.is_anthropic = endpoint.path.startswith("/v1/messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +135,34 @@ class WrongMethod:
 
 
 def find_endpoint(method: str, path: str) -> Found | WrongMethod | None:
-    """What a request's method and (still percent-encoded) path mean. Exact paths win over ``{model}``."""
+    """What a request's method and (still percent-encoded) path mean. Exact paths win over ``{id}`` and ``{model}``."""
     if method == "HEAD":
         method = "GET"
     found = _EXACT.get((method, path))
     if found is not None:
         return found
-    at_path = [row for row in ENDPOINTS if _matches(row, path)]
+    at_path = [row for row in ENDPOINTS if _PATTERNS[row.path].fullmatch(path)]
     exact = [row for row in at_path if "{" not in row.path]
     for row in exact or at_path:
         if row.method == method:
-            return Found(row, _model(row, path))
+            model = _PATTERNS[row.path].fullmatch(path)
+            named = model["model"] if model is not None and "{model}" in row.path else ""
+            return Found(row, path.rstrip("/") or "/", unquote(named))
     if at_path:
         return WrongMethod(_methods(exact or at_path))
     return None
 
 
-_EXACT: Final = {(row.method, row.path): Found(row) for row in ENDPOINTS if "{" not in row.path}
+def _pattern(path: str) -> re.Pattern[str]:
+    # An id is what ids are made of, and no dots alone: a path that means another one to an engine is not in the table.
+    pattern = (
+        re.escape(path).replace(r"\{id\}", r"(?!\.+/?$|\.+/)[A-Za-z0-9._~:-]+").replace(r"\{model\}", "(?P<model>.+)")
+    )
+    return re.compile(pattern if "{model}" in path or path == "/" else f"{pattern}/?")
 
 
-def _matches(row: Endpoint, path: str) -> bool:
-    if "{" in row.path:
-        prefix = row.path.partition("{")[0]
-        return path.startswith(prefix) and len(path) > len(prefix)
-    return path == row.path or path == row.path + "/"
-
-
-def _model(row: Endpoint, path: str) -> str | None:
-    prefix, brace, _ = row.path.partition("{")
-    return unquote(path.removeprefix(prefix)) if brace else None
+_PATTERNS: Final = {row.path: _pattern(row.path) for row in ENDPOINTS}
+_EXACT: Final = {(row.method, row.path): Found(row, row.path) for row in ENDPOINTS if "{" not in row.path}
 
 
 def _methods(rows: list[Endpoint]) -> tuple[str, ...]:

@@ -10,20 +10,22 @@ import msgspec
 import structlog
 
 from modelgrid.gateway import answers, plain
-from modelgrid.gateway.access import credential
+from modelgrid.gateway.access import Caller, credential
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import BodyError, read_model
 from modelgrid.gateway.connection import ClientConnection, Job
+from modelgrid.gateway.control import ControlRequest
 from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
-from modelgrid.gateway.nearby import why_not_nearby
 from modelgrid.gateway.heads import Heads
+from modelgrid.gateway.nearby import why_not_nearby
 from modelgrid.gateway.options import CALLER_HEADS, GatewayOptions
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.reply import PassThrough, Reply
 from modelgrid.gateway.request import Head, Request
-from modelgrid.gateway.routes import Routes, describe_model
+from modelgrid.gateway.routes import Lane, Routes, describe_model
+from modelgrid.gateway.search import Search
 from modelgrid.gateway.switchboard import Switchboard
-from modelgrid.spec import Route
+from modelgrid.gateway.tunnel import SocketRelay, query_of
 
 _log = structlog.get_logger()
 
@@ -59,12 +61,14 @@ class Gateway:
     def opened(self, connection: ClientConnection) -> bool:
         """See `Service`."""
         self.connections.add(connection)
+        self.board.connections = len(self.connections)
         self.is_empty.clear()
         return len(self.connections) <= self.options.connections
 
     def closed(self, connection: ClientConnection) -> None:
         """See `Service`."""
         self.connections.discard(connection)
+        self.board.connections = len(self.connections)
         if not self.connections:
             self.is_empty.set()
 
@@ -84,8 +88,11 @@ class Gateway:
 
     def check(self, head: Head) -> Found | Answer:
         """See `Service`."""
-        head.access = self.access
+        head.access = routes = self.board.routes
+        head.caller = None
         found = find_endpoint(head.method, head.path)
+        if found is None and routes is not None and (lane := routes.at_endpoint(head.path)) is not None:
+            found = _own(head, lane)
         if found is None:
             return answers.unknown_path(head.method, head.path)
         if isinstance(found, WrongMethod):
@@ -95,15 +102,15 @@ class Gateway:
         refusal = self._check_access(head)
         if refusal is None and head.read.get(b"content-encoding", b"identity").lower() != b"identity":
             refusal = answers.encoded_body(head.read[b"content-encoding"].decode("latin-1"))
-        if refusal is None:
-            return found
-        return answers.as_text(refusal) if found.endpoint.act is Act.PLAIN else refusal
+        return found if refusal is None else _in_shape(refusal, found)
 
     def serve(self, connection: ClientConnection, request: Request) -> Job | None:
         """See `Service`."""
         found = request.head.found
         assert isinstance(found, Found)
         try:
+            if found.act is Act.RELAY:
+                return self._relay(connection, request, found)
             return self._serve(connection, request, found)
         except Exception:
             _log.exception("request failed", request=request.id, path=request.head.path)
@@ -111,81 +118,189 @@ class Gateway:
             return None
 
     def _serve(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
-        match found.endpoint.act:
-            case Act.RELAY | Act.PLAIN:
-                return self._relay(connection, request, found)
+        routes = self.board.routes
+        match found.act:
             case Act.HEALTH:
                 connection.answer(answers.ok(self._health()))
+                return None
             case Act.ROOT:
-                connection.answer(answers.ok(b'{"name":"modelgrid","models":"/v1/models","health":"/health"}'))
+                connection.answer(answers.root())
+                return None
+        if routes is None:
+            connection.answer(answers.no_table())
+            return None
+        match found.act:
+            case Act.PLAIN:
+                return self._relay_plain(connection, request, found)
+            case Act.OWN:
+                reply = PassThrough(connection, found)
+                return self._enter(reply, request, found, found.model, request.body, self._lines(request))
+            case Act.OBJECT:
+                return self._search(connection, request, found)
+            case Act.SOCKET:
+                return self._open_socket(connection, request, found)
+            case Act.CONTROL:
+                return self._ask_controller(connection, request, found)
             case Act.MODELS:
-                routes = self.board.routes
-                connection.answer(answers.ok(routes.listing) if routes else answers.no_table())
+                caller = request.head.caller
+                connection.answer(answers.ok(routes.listing if caller is None else routes.list_for(caller)))
             case Act.MODEL:
-                connection.answer(self._describe(found.model or ""))
+                connection.answer(self._describe(routes, found.model, request.head.caller))
         return None
 
     # Models.
 
     def _relay(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
-        endpoint = found.endpoint
-        named = found.model or ""
-        is_plain = endpoint.act is Act.PLAIN
-        reply: Reply = (
-            plain.PlainReply(connection, named) if is_plain else PassThrough(connection, may_stream=endpoint.streams)
-        )
+        reply = PassThrough(connection, found)
+        if request.upload is not None:
+            return self._relay_upload(reply, request, found)
         try:
-            if is_plain:
-                body = plain.chat_body(named, request.body)
-            else:
-                body = request.body
-                named = read_model(body)
+            named = read_model(request.body)
         except BodyError as error:
-            reply.refuse(answers.bad_request(str(error), error.param))
+            self._refuse(reply, found, answers.bad_request(str(error), error.param))
             return None
+        return self._enter(reply, request, found, named, request.body, self._lines(request))
+
+    def _relay_plain(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+        reply = plain.PlainReply(connection, found)
+        try:
+            body = plain.chat_body(found.model, request.body)
+        except BodyError as error:
+            self._refuse(reply, found, answers.bad_request(str(error), error.param))
+            return None
+        return self._enter(reply, request, found, found.model, body, plain.engine_lines(request.id))
+
+    def _relay_upload(self, reply: Reply, request: Request, found: Found) -> Job | None:
+        raise NotImplementedError
+
+    def _search(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+        reply = PassThrough(connection, found, head_only=request.head.method == "HEAD")
         routes = self.board.routes
-        route = self._find(routes, named, endpoint)
-        if isinstance(route, Answer):
-            reply.refuse(route)
-            return None
+        assert routes is not None
+        caller = request.head.caller
+        named = dict(query_of(request)).get("model")
+        if named is not None:
+            lane = self._find(named, found, caller)
+            if isinstance(lane, Answer):
+                self._refuse(reply, found, lane)
+                return None
+            lanes = [lane]
+        else:
+            lanes = [
+                lane
+                for lane in routes.lanes.values()
+                if found.operation in lane.operations
+                and lane.standings
+                and (caller is None or caller.may_use(lane.model))
+            ]
+            is_list = "{" not in found.endpoint.path
+            if not lanes or (is_list and len(lanes) > 1):
+                self._refuse(reply, found, answers.unnamed_model(found.operation, routes.table.routes))
+                return None
+        search = Search(self.board, reply, found, request, lanes[0].model, request.body, self._lines(request), caller)
+        search.seek(lanes)
+        return search
+
+    def _open_socket(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+        reply = PassThrough(connection, found)
         head = request.head
-        lines = plain.engine_lines(request.id) if is_plain else head.forward
-        if not is_plain and not head.sent_id:
-            lines += b"x-request-id: %b\r\n" % request.id.encode()
-        relay = Relay(self.board, reply, named, endpoint.upstream + head.query, lines, body)
-        relay.start()
+        if head.read.get(b"upgrade", b"").lower() != b"websocket" or head.method != "GET":
+            self._refuse(reply, found, answers.not_a_socket(head.path))
+            return None
+        named = dict(query_of(request)).get("model", "")
+        lane = self._find(named, found, head.caller) if named else None
+        if lane is None:
+            assert self.board.routes is not None
+            lane = answers.unnamed_model(found.operation, self.board.routes.table.routes)
+        if isinstance(lane, Answer):
+            self._refuse(reply, found, lane)
+            return None
+        relay = SocketRelay(self.board, reply, found, request, named, b"", self._lines(request), head.caller)
+        relay.far = connection
+        relay.enter(lane)
         return relay
 
-    def _find(self, routes: Routes | None, named: str, endpoint: Endpoint) -> Route | Answer:
+    def _ask_controller(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
+        reply = PassThrough(connection, found, head_only=request.head.method == "HEAD")
+        socket = self.options.control_socket
+        if socket is None:
+            reply.refuse(answers.controller_away())
+            return None
+        lines = b"host: controller\r\naccept: %b\r\n\r\n" % request.head.read.get(b"accept", b"*/*")
+        asked = ControlRequest(self.board.pool, reply, b"GET %b HTTP/1.1\r\n%b" % (found.path, lines))
+        asked.start(self.board.pool.origin(str(socket), 0, is_tls=False))
+        return asked
+
+    def _enter(self, reply: Reply, request: Request, found: Found, named: str, body: bytes, lines: bytes) -> Job | None:
+        lane = self._find(named, found, request.head.caller)
+        if isinstance(lane, Answer):
+            self._refuse(reply, found, lane)
+            return None
+        relay = Relay(self.board, reply, found, request, named, body, lines, request.head.caller)
+        relay.enter(lane)
+        return relay
+
+    def _find(self, named: str, found: Found, caller: Caller | None) -> Lane | Answer:
+        routes = self.board.routes
         if routes is None:
             return answers.no_table()
-        route = routes.find(named)
-        if route is None:
+        lane = routes.find(named)
+        if lane is None:
             return answers.unknown_model(named, routes.table.routes)
-        if endpoint.operation not in route.operations:
-            return answers.wrong_operation(route, endpoint.operation, routes.table.routes)
-        return route
+        if caller is not None and not caller.may_use(lane.model):
+            return answers.not_allowed(caller.name, lane.model)
+        if found.operation not in lane.operations and found.act is not Act.OWN:
+            return answers.wrong_operation(lane.route, found.operation, routes.table.routes)
+        return lane
+
+    def _lines(self, request: Request) -> bytes:
+        """The headers that the engine gets."""
+        head = request.head
+        return head.forward if head.sent_id else b"%bx-request-id: %b\r\n" % (head.forward, request.id.encode())
+
+    def _refuse(self, reply: Reply, found: Found, answer: Answer) -> None:
+        """A request that never became one of a model's."""
+        meters = self.board.meters
+        meters.failed("", answer.kind, answer.code)
+        meters.of("", found.operation, "").done(answer.status, 0.0)
+        reply.refuse(answer)
 
     # What is answered here.
 
-    def _check_access(self, request: Head) -> Answer | None:
+    def _check_access(self, head: Head) -> Answer | None:
         routes = self.board.routes
         if routes is None:
             return answers.no_table()  # nobody knows yet whether a key is asked for
         if routes.access.is_open and not self.options.needs_key:
-            why = why_not_nearby(request.read, is_http10=request.is_http10)
+            why = why_not_nearby(head.read, is_http10=head.is_http10)
             return None if why is None else answers.not_nearby(why)
-        if routes.access.is_known(request.read):
+        head.caller = routes.access.find(head.read)
+        if head.caller is not None:
             return None
-        return answers.no_access(was_sent=credential(request.read) is not None)
+        return answers.no_access(was_sent=credential(head.read) is not None)
 
     def _health(self) -> bytes:
         number = self.board.routes.number if self.board.routes else None
         return msgspec.json.encode({"status": "ok", "worker": self.options.worker, "table": number})
 
-    def _describe(self, model: str) -> Answer:
-        routes = self.board.routes
-        if routes is None:
-            return answers.no_table()
-        route = routes.find(model)
-        return answers.ok(describe_model(route)) if route else answers.unknown_model(model, routes.table.routes)
+    def _describe(self, routes: Routes, model: str, caller: Caller | None) -> Answer:
+        lane = routes.find(model)
+        if lane is None:
+            return answers.unknown_model(model, routes.table.routes)
+        if caller is not None and not caller.may_use(lane.model):
+            return answers.not_allowed(caller.name, lane.model)
+        return answers.ok(describe_model(lane.route))
+
+
+def _in_shape(answer: Answer, found: Found) -> Answer:
+    """An error as callers of an endpoint read it."""
+    if found.act is Act.PLAIN:
+        return answers.as_text(answer)
+    return answers.as_anthropic(answer) if found.is_anthropic else answer
+
+
+def _own(head: Head, lane: Lane) -> Found | WrongMethod:
+    """The path that a model has for itself."""
+    if head.method != "POST":
+        return WrongMethod(("POST",))
+    return Found(Endpoint("POST", head.path, Act.OWN, streams=True), head.path, lane.model)

@@ -34,6 +34,9 @@ class GatewayOptions:
     worker: str  # its name, for the controller and the log
     link_socket: Path  # where the controller listens
     table_file: Path  # the last routing table, for a start while the controller is away
+    control_socket: Path | None = None  # where the controller answers requests
+    ledger: Path | None = None  # counts that workers share; None: it counts alone
+    row: int = 0  # its place there
     needs_key: bool = False  # a table without keys lets nobody in, instead of anybody
     body_bytes: int = 64 << 20  # one request's body; more is answered with 413
     upload_bytes: int = 2 << 30  # one upload, which is relayed while it comes; more is answered with 413

@@ -9,6 +9,7 @@ import msgspec
 
 from modelgrid.gateway.answers import ENGINE, Answer, as_text, error
 from modelgrid.gateway.body import BodyError
+from modelgrid.gateway.endpoints import Found
 from modelgrid.gateway.options import EVENT_BYTES, WHOLE_BYTES
 from modelgrid.gateway.reply import Caller, EngineTrouble, PassThrough
 from modelgrid.gateway.upstream import EngineHead
@@ -41,10 +42,10 @@ class PlainReply:
 
     takes_chunks = False
 
-    def __init__(self, caller: Caller, model: str) -> None:
+    def __init__(self, caller: Caller, found: Found) -> None:
         self._caller = caller
-        self._model = model
-        self._text = PassThrough(caller, may_stream=False)
+        self._model = found.model
+        self._text = PassThrough(caller, found)
         self._events: EventReader | None = None
         self._status = 0
         self._collected = bytearray()

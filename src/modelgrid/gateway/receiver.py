@@ -13,7 +13,7 @@ from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.endpoints import Act, Found
 from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.options import PARSED_BYTES, GatewayOptions
-from modelgrid.gateway.request import NOT_FORWARDED, READ, Head, Line, Request, forwarded, note, split_target
+from modelgrid.gateway.request import NOT_FORWARDED, Head, Line, Request, forwarded, note, split_target
 from modelgrid.gateway.upload import Source, Upload
 
 
@@ -150,7 +150,9 @@ class Receiver:
         read on as if nothing had been offered: callers offer h2c unasked."""
         head = self.head
         if head is not None and isinstance(head.found, Found) and head.found.endpoint.act is Act.SOCKET:
-            self._ready[-1].request.body = rest
+            ready = self._ready[-1]
+            ready.request.body = rest
+            ready.must_close = True
             self.is_done = True
             return
         self._ready.pop()
@@ -159,7 +161,6 @@ class Receiver:
             return
         lines = [b"%b %b HTTP/1.1\r\n" % (head.method.encode(), self._target)]
         lines += [b"%b: %b\r\n" % item for item in self._read.items() if item[0] not in (b"connection", b"upgrade")]
-        lines += [line for name, line in self._lines if name not in READ]
         self._begin()
         self.feed(b"".join([*lines, b"\r\n", rest]))
 
@@ -179,8 +180,7 @@ class Receiver:
         if self.head is not None:  # trailers end here
             return
         lower = name.lower()
-        if lower in READ:
-            note(self._read, lower, value)
+        note(self._read, lower, value)
         if lower not in NOT_FORWARDED:
             self._lines.append((lower, b"%b: %b\r\n" % (name, value)))
 

@@ -1,22 +1,37 @@
 """One request's way: a replica is chosen, it is sent, the answer relayed; or it waits, or is sent again, or ends.
 
-A request may be sent again while no byte of an answer has reached its caller, and only then. It is counted as in
-flight at a replica from the choice of it until its answer has ended there, whatever the end.
+A request may be sent again while no byte of an answer has reached its caller, and only then: to another replica of its
+model, and, where its caller named a virtual one, to another model behind it. It is counted as in flight at a replica
+from the choice of it until its answer has ended there, whatever the end; and once as a request, when it ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+from random import randrange
+from time import monotonic
 
 from modelgrid.gateway import answers
+from modelgrid.gateway.access import Caller
+from modelgrid.gateway.affinity import PRIME
 from modelgrid.gateway.answers import Answer
-from modelgrid.gateway.body import splice_model
+from modelgrid.gateway.body import BodyError
+from modelgrid.gateway.choose import pick
+from modelgrid.gateway.endpoints import Act, Found
+from modelgrid.gateway.meters import CALLER_LEFT
 from modelgrid.gateway.options import ATTEMPTS
+from modelgrid.gateway.quota import Gate
 from modelgrid.gateway.reply import EngineTrouble, Reply
-from modelgrid.gateway.routes import Destination
+from modelgrid.gateway.request import Request
+from modelgrid.gateway.routes import Destination, Lane
+from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.upstream import EngineHead, Loss, Upstream
-from modelgrid.spec import Route
+from modelgrid.gateway.usage import Usage, UsageOfStream, read_usage
+from modelgrid.spec import Choice
+
+_BUSY = frozenset((502, 503, 504))  # an engine that answers so has done nothing: another replica may
+_FELL_THROUGH = frozenset((429, 500, 502, 503, 504, 529))  # and so may another model
 
 
 class Relay:
@@ -24,64 +39,89 @@ class Relay:
 
     # What most requests never need is said here, so that it costs them nothing.
     takes_chunks = False
-    _destination: Destination | None = None  # counted as in flight there
+    _standing: Standing | None = None  # counted as in flight there
+    _era = 0
+    _destination: Destination | None = None
     _upstream: Upstream | None = None
-    _line: str | None = None  # the model whose line it stands in
+    _choice: Choice | None = None  # of the models behind a virtual one
+    _gate: Gate | None = None  # of the model that is named
+    _caller_gate: Gate | None = None
+    _choice_gate: Gate | None = None
+    _failed: frozenset[str] = frozenset()  # models behind a virtual one that have failed
+    _busy: tuple[Standing, ...] = ()  # replicas that were busy
+    _line: Lane | None = None  # the model whose line it stands in
     _wait_timer: asyncio.TimerHandle | None = None
     _waited_s = 0.0
     _attempts = 0
     _loss: Loss | None = None  # the last one
     _lost_by = ""
     _is_over = False
+    _status = 0  # that the engine answered with
+    _first_byte_s = 0.0
+    _usage: UsageOfStream | None = None
 
     def __init__(
-        self, board: Switchboard, reply: Reply, model: str, path_end: bytes, lines: bytes, body: bytes
+        self,
+        board: Switchboard,
+        reply: Reply,
+        found: Found,
+        request: Request,
+        named: str,
+        body: bytes,
+        lines: bytes,
+        caller: Caller | None,
     ) -> None:
         self._board = board
         self._reply = reply
-        self._named = self._model = model  # as the caller named it; as its route is called
-        self._path_end = path_end  # below a target's base URL, with the query
-        self._lines = lines
+        self._found = found
+        self._request = request
+        self._named = named  # the model, as the caller did
         self._body = body
+        self._lines = lines
+        self._caller = caller
+        self._began_at = monotonic()
 
     @property
     def is_begun(self) -> bool:
         """See `Job`."""
         return self._reply.is_begun
 
-    def start(self) -> None:
-        """Send it, or wait for a replica, or answer."""
-        routes = self._board.routes
-        route = routes.find(self._named) if routes else None
-        if routes is None or route is None:
-            self._refuse(answers.unknown_model(self._named, routes.table.routes if routes else ()))
-            return
-        self._model = route.model
-        target = self._board.replicas.choose(route.targets)
-        if target is None:
-            self._wait(route)
-            return
-        self._attempts += 1
-        self._board.replicas.acquire(target.replica)
-        self._destination = routes.destination(target)
-        self._send(self._destination, self._board.pool.take(self._destination.origin))
+    def enter(self, lane: Lane) -> None:
+        """Begin, if neither the key's quota nor the model's is used up."""
+        self._named_lane = self._lane = lane
+        caller = self._caller
+        if caller is not None and caller.gate is not None:
+            refusal = caller.gate.admit(self._began_at)
+            if refusal is not None:
+                self._refuse(answers.over_quota(f"the key {caller.name!r}", refusal))
+                return
+            self._caller_gate = caller.gate
+        if lane.gate is not None:
+            refusal = lane.gate.admit(self._began_at)
+            if refusal is not None:
+                if self._caller_gate is not None:
+                    self._caller_gate.withdraw()
+                    self._caller_gate = None
+                self._refuse(answers.over_quota(f"the model {lane.model}", refusal))
+                return
+            self._gate = lane.gate
+        self._start(lane)
 
     # What the caller's connection calls.
 
     def leave(self) -> None:
         """The caller is gone."""
         if not self._is_over:
-            self._let_go()
+            self._end(CALLER_LEFT)
 
     def stop(self) -> None:
         """The worker ends now."""
         if self._is_over:
             return
-        self._let_go()
         if self._reply.is_begun:
-            self._reply.break_off(answers.SERVER, "stopping", "modelgrid is stopping")
+            self._break_off(answers.SERVER, "stopping", "modelgrid is stopping")
         else:
-            self._reply.refuse(answers.stopping())
+            self._refuse(answers.stopping())
 
     def pause(self) -> None:
         """The caller doesn't read as fast as the engine writes."""
@@ -98,92 +138,241 @@ class Relay:
     def proceed(self) -> None:
         """The table has something for this model."""
         self._leave_line()
-        self.start()
+        self._again()
+
+    def reconsider(self) -> None:
+        """Another of the models behind a virtual one may have become warm."""
+        lane = self._board.find(self._named)
+        if self._line is None or lane is None or lane.options is None:
+            return
+        for option in lane.options.order(self._found.operation, self._board.ledger, 1):
+            if option.route.model not in self._failed and pick(option.standings, self._board.ledger) is not None:
+                self.proceed()
+                return
 
     # What the engine's connection calls.
 
     def on_whole(self, head: EngineHead, body: bytes) -> None:
-        """The engine has answered."""
+        """The engine has answered, all at once."""
         self._upstream = None
-        self._let_go()
-        self._board.replicas.finish(self._model)
+        self._status = status = head.status
+        if status >= 400 and self._goes_elsewhere(head):
+            return
+        usage = read_usage(body) if status == 200 else None
+        self._board.replicas.finish(self._lane.model)
+        self._end(status, usage)
         try:
             self._reply.whole(head, body)
         except EngineTrouble as trouble:
-            self._reply.refuse(answers.engine_trouble(self._model, str(trouble)))
+            self._reply.refuse(answers.engine_trouble(self._lane.model, str(trouble)))
 
     def on_head(self, head: EngineHead, length: int | None) -> None:
         """The engine begins to answer."""
+        self._status = head.status
+        if head.status >= 400 and self._goes_elsewhere(head):
+            return
+        if head.is_events:
+            self._usage = UsageOfStream()
         self._reply.begin(head, length)
+
+    def on_body(self, data: bytes, ended: bool) -> None:
+        """The engine goes on, or ends."""
+        if not self._first_byte_s and data:
+            self._first_byte_s = monotonic() - self._began_at
+        usage = self._usage
+        if usage is not None:
+            usage.add(data)
+        if ended:
+            self._upstream = None
+            self._board.replicas.finish(self._lane.model)
+            self._end(self._status, None if usage is None else usage.usage)
+        try:
+            self._reply.add(data, ended)
+            self.takes_chunks = self._reply.takes_chunks
+        except EngineTrouble as trouble:
+            if self._reply.is_begun:
+                self._break_off(answers.ENGINE, "engine_trouble", f"the engine {trouble}")
+            else:
+                self._refuse(answers.engine_trouble(self._lane.model, str(trouble)))
 
     def on_chunks(self, data: bytes) -> None:
         """The engine goes on, in chunks as the caller takes them."""
+        if self._usage is not None:
+            self._usage.add(data)
         self._reply.add_chunks(data)
 
-    def on_switch(self, lines: bytes, rest: bytes) -> bool:
+    def on_switch(self, lines: bytes, rest: bytes) -> bool:  # noqa: ARG002  see `Exchange`
         """Nobody asked for that."""
         return False
 
     def on_room(self) -> None:
         """The request was sent whole."""
 
-    def on_body(self, data: bytes, ended: bool) -> None:
-        """The engine goes on, or ends."""
-        if ended:
-            self._upstream = None
-            self._let_go()
-            self._board.replicas.finish(self._model)
-        try:
-            self._reply.add(data, ended)
-            self.takes_chunks = self._reply.takes_chunks
-        except EngineTrouble as trouble:
-            self._let_go()
-            if self._reply.is_begun:
-                self._reply.break_off(answers.ENGINE, "engine_trouble", f"the engine {trouble}")
-            else:
-                self._reply.refuse(answers.engine_trouble(self._model, str(trouble)))
-
     def on_lost(self, loss: Loss) -> None:
         """The engine won't go on."""
         self._upstream = None
-        destination = self._destination
-        assert destination is not None
-        if loss.is_stale and not self._reply.is_begun and self._attempts < ATTEMPTS:
+        standing = self._standing
+        assert standing is not None
+        if loss.is_stale and not self._reply.is_begun and self._attempts < ATTEMPTS and self._can_be_resent:
             self._attempts += 1  # it may as well be the request that the engine fails of
-            self._send(destination, None)  # the same replica, by a connection that it can't have closed for idleness
+            self._connect(standing)  # the same replica, by a connection that it can't have closed for idleness
             return
-        self._board.report(destination.target.replica, loss)
+        self._board.report(standing, self._era, loss)
         self._release()
-        self._loss, self._lost_by = loss, destination.target.replica
+        self._loss, self._lost_by = loss, standing.replica
         if self._reply.is_begun:
-            self._let_go()
-            self._reply.break_off(answers.ENGINE, "engine_lost", f"the engine {loss.why}")
+            self._break_off(answers.ENGINE, "engine_lost", f"the engine {loss.why}")
         elif loss.outcome == "timed_out":  # it may be at work still: once more would be twice
-            self._refuse(answers.engine_timed_out(self._model, self._lost_by, loss.why))
-        elif self._attempts >= ATTEMPTS:
-            self._refuse(answers.engine_failed(self._model, self._lost_by, loss.why, self._attempts))
+            self._fail(answers.engine_timed_out(self._lane.model, self._lost_by, loss.why))
+        elif self._attempts >= ATTEMPTS or not (self._can_be_resent or loss.outcome == "refused"):
+            self._fail(answers.engine_failed(self._lane.model, self._lost_by, loss.why, self._attempts))
         else:
-            self.start()
+            self._again()
+
+    # Choosing.
+
+    @property
+    def _is_edited(self) -> bool:
+        """The body has a place for the model's name, and for its parameters."""
+        return self._found.act is not Act.OWN
+
+    @property
+    def _can_be_resent(self) -> bool:
+        """All that was sent is still here."""
+        return True
+
+    def _again(self) -> None:
+        """Choose anew: the table may be another."""
+        if self._choice_gate is not None:
+            self._choice_gate.withdraw()
+            self._choice_gate = None
+        lane = self._board.find(self._named)
+        if lane is None:
+            self._refuse(self._board.unknown_model(self._named))
+        else:
+            self._start(lane)
+
+    def _start(self, lane: Lane) -> None:
+        if lane.options is not None:
+            chosen = self._choose_model(lane)
+            if isinstance(chosen, Answer):
+                self._refuse(chosen)
+                return
+            lane = chosen
+        self._lane = lane
+        board = self._board
+        key = None if lane.affinity is None or self._busy else self._key(lane)
+        standings = lane.standings
+        if self._busy:
+            standings = tuple(standing for standing in standings if standing not in self._busy)
+        standing = pick(standings, board.ledger, key, lane.slack)
+        if standing is None:
+            self._wait(lane)
+        else:
+            self._go(lane, standing)
+
+    def _go(self, lane: Lane, standing: Standing) -> None:
+        board = self._board
+        self._attempts += 1
+        if self._attempts > 1:
+            board.meters.retried(lane.model)
+        self._standing = standing
+        self._era = board.replicas.begin(standing)
+        self._destination = destination = standing.destination
+        upstream = board.pool.take(destination.origin)
+        if upstream is None:
+            self._connect(standing)
+        else:
+            self._transmit(upstream)
+
+    def _choose_model(self, lane: Lane) -> Lane | Answer:
+        """One of the models behind a virtual one, which has a place for it."""
+        assert lane.options is not None
+        operation = self._found.operation
+        found = None if lane.affinity is None else self._key(lane)
+        key = randrange(PRIME) if found is None else found  # noqa: S311  a lot to draw, no secret
+        refused: Answer | None = None
+        for option in lane.options.order(operation, self._board.ledger, key):
+            model = option.route.model
+            real = self._board.find(model)
+            if model in self._failed or real is None:
+                continue
+            if real.gate is not None:
+                refusal = real.gate.admit(monotonic())
+                if refusal is not None:
+                    refused = answers.over_quota(f"the model {model}", refusal)
+                    continue
+                self._choice_gate = real.gate
+            self._choice = option.choice
+            return real
+        return refused or answers.nothing_behind(lane.route, operation)
+
+    def _key(self, lane: Lane) -> int | None:
+        assert lane.affinity is not None
+        return lane.affinity.key(self._found.operation, self._request.head.read, self._body)
+
+    def _goes_elsewhere(self, head: EngineHead) -> bool:
+        """An answer that isn't the caller's to have while somebody else may give a better one."""
+        status = head.status
+        standing = self._standing
+        if standing is None or not self._can_be_resent:
+            return False
+        board = self._board
+        if status in _BUSY and self._attempts < ATTEMPTS:
+            busy = (*self._busy, standing)
+            others = tuple(one for one in self._lane.standings if one not in busy)
+            if others and pick(others, board.ledger) is not None:
+                self._busy = busy
+                self._drop_answer(head)
+                self._again()
+                return True
+        if status in _FELL_THROUGH and self._falls_back():
+            self._drop_answer(head)
+            self._again()
+            return True
+        return False
+
+    def _drop_answer(self, head: EngineHead) -> None:
+        standing = self._standing
+        assert standing is not None
+        self._board.replicas.judge(standing, self._era, head.status, head.says_when)
+        if self._upstream is not None:
+            self._upstream.leave()
+            self._upstream = None
+        self._standing = None
+        self._board.replicas.end(standing, self._era)
+
+    def _falls_back(self) -> bool:
+        """Whether another of the models behind a virtual one is to be tried; then this one isn't any more."""
+        if self._choice is None or self._reply.is_begun:
+            return False
+        lane = self._board.find(self._named)
+        if lane is None or lane.options is None or not lane.options.virtual.fall_back:
+            return False
+        failed = self._failed | {self._lane.model}
+        order = lane.options.order(self._found.operation, self._board.ledger, 1)
+        if all(option.route.model in failed for option in order):
+            return False
+        self._failed = failed
+        self._busy = ()
+        self._attempts = 0
+        self._loss = None
+        return True
+
+    def _fail(self, answer: Answer) -> None:
+        """This model can't answer."""
+        if self._falls_back():
+            self._again()
+        else:
+            self._refuse(answer)
 
     # Sending.
 
-    def _send(self, destination: Destination, upstream: Upstream | None) -> None:
-        if upstream is None:
-            task = self._board.loop.create_task(self._board.pool.connect(destination.origin))
-            self._board.tasks.add(task)
-            task.add_done_callback(self._connected)
-            return
-        self._upstream = upstream
-        served = destination.target.model
-        body = self._body if served == self._named else splice_model(self._body, served)
-        head = b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
-            destination.path,
-            self._path_end,
-            destination.lines,
-            self._lines,
-            len(body),
-        )
-        upstream.send(self, head, body)
+    def _connect(self, standing: Standing) -> None:
+        board = self._board
+        task = board.loop.create_task(board.pool.connect(standing.destination.origin))
+        board.tasks.add(task)
+        task.add_done_callback(self._connected)
 
     def _connected(self, task: asyncio.Task[Upstream | Loss]) -> None:
         self._board.tasks.discard(task)
@@ -198,61 +387,118 @@ class Relay:
         elif not result.is_open:
             self.on_lost(Loss("broke", "closed the connection before it was asked"))
         else:
-            assert self._destination is not None
-            self._send(self._destination, result)
+            self._transmit(result)
+
+    def _transmit(self, upstream: Upstream) -> None:
+        """Send the request."""
+        destination = self._destination
+        assert destination is not None
+        body = self._body
+        choice = self._choice
+        if (not destination.is_plain or choice is not None or destination.served != self._named) and self._is_edited:
+            edits = destination.edits if choice is None else destination.edits_behind(choice)
+            try:
+                body = edits.apply(body)
+            except BodyError as error:
+                self._board.pool.put_back(upstream, is_reusable=True)
+                self._refuse(answers.bad_request(str(error), error.param))
+                return
+        self._upstream = upstream
+        upstream.send(self, self._head(destination, b"content-length: %d\r\n" % len(body)), body)
+
+    def _head(self, destination: Destination, framing: bytes) -> bytes:
+        found = self._found
+        return b"%b %b%b%b HTTP/1.1\r\n%b%b%b\r\n" % (
+            found.verb,
+            destination.root if found.is_rooted else destination.base,
+            found.path,
+            self._request.head.query,
+            destination.lines,
+            self._lines,
+            framing,
+        )
 
     # Waiting.
 
-    def _wait(self, route: Route) -> None:
+    def _wait(self, lane: Lane) -> None:
+        route = lane.route
+        board = self._board
         if route.unavailable is not None and not route.targets:
-            self._refuse(answers.unavailable(route))
+            self._fail(answers.unavailable(route))
             return
         left_s = route.wait_s - self._waited_s
         if left_s <= 0:
-            self._give_up(route)
-        elif self._loss is None and self._board.waiting.count(route.model) >= route.queue:
-            self._refuse(answers.queue_full(route))  # one that an engine lost had its place already
+            self._give_up(lane)
+        elif self._loss is None and board.count_waiting(lane) >= route.queue:
+            self._fail(answers.queue_full(route))  # one that an engine lost had its place already
         else:
-            self._line = route.model
-            self._board.waiting.join(route.model, self, self._board.loop.time())
-            self._wait_timer = self._board.loop.call_later(left_s, self._wait_out, route)
+            self._line = lane
+            board.join_line(lane, self, is_flexible=self._choice is not None)
+            self._wait_timer = board.loop.call_later(left_s, self._wait_out)
 
-    def _wait_out(self, route: Route) -> None:
+    def _wait_out(self) -> None:
+        assert self._line is not None
+        model = self._line.model
+        lane = self._board.find(model) or self._line
         self._leave_line()
-        routes = self._board.routes
-        self._give_up((routes.find(self._named) if routes else None) or route)
+        self._give_up(lane)
 
     def _leave_line(self) -> None:
         assert self._line is not None
         assert self._wait_timer is not None
         self._wait_timer.cancel()
-        since = self._board.waiting.leave(self._line, self)
-        self._waited_s += self._board.loop.time() - since
+        self._waited_s += self._board.leave_line(self._line, self)
         self._line = None
 
-    def _give_up(self, route: Route) -> None:
+    def _give_up(self, lane: Lane) -> None:
+        route = lane.route
         if self._loss is None:
-            self._refuse(answers.waited_out(route, self._waited_s))
+            self._fail(answers.waited_out(route, self._waited_s))
             return
         why = f"{self._loss.why}, and nothing took its place within {self._waited_s:.1f} s"
-        self._refuse(answers.engine_failed(route.model, self._lost_by, why, self._attempts))
+        self._fail(answers.engine_failed(route.model, self._lost_by, why, self._attempts))
 
     # Ending.
 
     def _refuse(self, answer: Answer) -> None:
-        self._let_go()
+        self._board.meters.failed(self._lane.model, answer.kind, answer.code)
+        if not self._is_over:
+            self._end(answer.status)
         self._reply.refuse(answer)
 
-    def _let_go(self) -> None:
+    def _break_off(self, kind: str, code: str, why: str) -> None:
+        self._board.meters.failed(self._lane.model, kind, code)
+        if not self._is_over:
+            self._end(self._status)
+        self._reply.break_off(kind, code, why)
+
+    def _end(self, status: int, usage: Usage | None = None) -> None:
+        """Let go of everything, and count what was."""
         self._is_over = True
         if self._line is not None:
             self._leave_line()
         if self._upstream is not None:
             self._upstream.leave()
             self._upstream = None
-        self._release()
+        if self._standing is not None:
+            self._release()
+        now = monotonic()
+        meter = self._named_lane.meter(self._found.operation, self._caller)
+        if usage is None:
+            meter.done(status, now - self._began_at, self._first_byte_s)
+        else:
+            meter.done(status, now - self._began_at, self._first_byte_s, usage.input, usage.output, usage.cached)
+        for gate in (self._caller_gate, self._gate, self._choice_gate):
+            if gate is not None:
+                gate.release()
+                if usage is not None:
+                    gate.spend(usage.input + usage.output, now)
 
     def _release(self) -> None:
-        if self._destination is not None:
-            self._board.replicas.release(self._destination.target.replica)
-            self._destination = None
+        standing = self._standing
+        assert standing is not None
+        self._standing = None
+        replicas = self._board.replicas
+        if self._status >= 500 or (self._status and standing.breaker.is_watched):
+            replicas.judge(standing, self._era, self._status)
+        replicas.end(standing, self._era)

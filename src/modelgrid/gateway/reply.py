@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from modelgrid.gateway.answers import Answer, last_event, status_line
+from modelgrid.gateway.answers import Answer, as_anthropic, last_event, status_line
+from modelgrid.gateway.endpoints import Found
 from modelgrid.gateway.upstream import EngineHead
 
 
@@ -92,14 +93,15 @@ class PassThrough:
     _is_chunked = False
     _is_events = False
 
-    def __init__(self, caller: Caller, *, may_stream: bool) -> None:
+    def __init__(self, caller: Caller, found: Found, *, head_only: bool = False) -> None:
         self._caller = caller
-        self._may_stream = may_stream
+        self._found = found
+        self._head_only = head_only
 
     def whole(self, head: EngineHead, body: bytes) -> None:
         """One write."""
         caller = self._caller
-        if not caller.is_kept:
+        if not caller.is_kept or self._head_only:
             self.begin(head, len(body))
             self.add(body, True)
             return
@@ -129,7 +131,7 @@ class PassThrough:
             lines.append(b"x-request-id: %b\r\n" % caller.request_id.encode("latin-1"))
         lines += [caller.connection_line(must_close=must_close), b"\r\n"]
         self._head = b"".join(lines)
-        self._is_events = self._may_stream and head.is_events and length is None
+        self._is_events = self._found.endpoint.streams and head.is_events and length is None
         self.takes_chunks = False
 
     def add(self, data: bytes, ended: bool) -> None:
@@ -139,9 +141,12 @@ class PassThrough:
         parts = [self._head]
         self._head = b""
         self.is_begun = True
+        if self._head_only:
+            data = b""
+            self._is_chunked = False
         if data:
             parts.append(self._framed(data))
-            self.takes_chunks = self._is_chunked
+            self.takes_chunks = self._is_chunked and data[-1:] == b"\n"
         if ended and self._is_chunked:
             parts.append(b"0\r\n\r\n")
         self._caller.write(b"".join(parts))
@@ -157,13 +162,14 @@ class PassThrough:
         if not self._is_events:
             self._caller.abort()
             return
-        event = b"\n\n" + last_event(kind, code, why)  # the last one may not have ended; empty lines say nothing
+        # The last event may not have ended; empty lines say nothing.
+        event = b"\n\n" + last_event(kind, code, why, is_anthropic=self._found.is_anthropic)
         self._caller.write(self._framed(event))
         self._caller.close()
 
     def refuse(self, answer: Answer) -> None:
         """JSON, as all errors are."""
-        self._caller.answer(answer)
+        self._caller.answer(as_anthropic(answer) if self._found.is_anthropic else answer)
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from modelgrid.gateway.access import Caller
     from modelgrid.gateway.answers import Answer
     from modelgrid.gateway.endpoints import Found
     from modelgrid.gateway.upload import Upload
@@ -19,19 +20,6 @@ CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key"))
 NOT_FORWARDED: Final = (
     HOP_BY_HOP | CREDENTIALS | {b"host", b"content-length", b"expect", b"cookie", b"origin", b"referer"}
 )
-READ: Final = CREDENTIALS | {
-    b"connection",
-    b"content-encoding",
-    b"content-length",
-    b"content-type",
-    b"expect",
-    b"host",
-    b"origin",
-    b"sec-websocket-protocol",
-    b"transfer-encoding",
-    b"upgrade",
-    b"x-request-id",
-}
 
 _NONE: Final[Mapping[bytes, bytes]] = {}
 
@@ -42,7 +30,19 @@ class Head:
     """What a request's head says. Requests that repeat it share it, so it has nothing of one of them: not its id, not
     its body's length. Its `read` headers hold the caller's credential, so a head is never logged."""
 
-    __slots__ = ("access", "forward", "found", "is_http10", "is_kept", "method", "path", "query", "read", "sent_id")
+    __slots__ = (
+        "access",
+        "caller",
+        "forward",
+        "found",
+        "is_http10",
+        "is_kept",
+        "method",
+        "path",
+        "query",
+        "read",
+        "sent_id",
+    )
 
     def __init__(
         self,
@@ -64,7 +64,8 @@ class Head:
         self.is_kept = is_kept  # the connection may be used again
         self.sent_id = read.get(b"x-request-id", b"").decode("latin-1")
         self.found: Found | Answer | None = None  # what it asks for, or why it won't be answered
-        self.access: object = None  # the keys that said so
+        self.access: object = None  # the table whose keys said so
+        self.caller: Caller | None = None  # who holds the key that was sent
 
     def __repr__(self) -> str:
         return f"Head({self.method} {self.path})"
@@ -78,7 +79,7 @@ class Request:
     def __init__(
         self,
         head: Head,
-        id: str,  # noqa: A002  it is one
+        id: str,
         body: bytes = b"",
         upload: Upload | None = None,
     ) -> None:

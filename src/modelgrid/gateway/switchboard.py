@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
+from modelgrid.gateway import answers
+from modelgrid.gateway.answers import Answer
+from modelgrid.gateway.choose import pick
+from modelgrid.gateway.ledger import open_ledger
 from modelgrid.gateway.link import Link, read_table
+from modelgrid.gateway.meters import Meters
 from modelgrid.gateway.options import LOAD_DELAY_S, GatewayOptions
 from modelgrid.gateway.replicas import Replicas
-from modelgrid.gateway.routes import Routes
+from modelgrid.gateway.routes import Lane, Routes
+from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.upstream import Loss, Pool, Upstream
 from modelgrid.gateway.waiting import Waiting
 from modelgrid.spec import Outcome, RoutingTable
+
+if TYPE_CHECKING:
+    from modelgrid.gateway.relay import Relay
 
 _log = structlog.get_logger()
 
@@ -26,8 +37,12 @@ class Switchboard:
         self.routes: Routes | None = None
         self.link = Link(options.link_socket, options.worker, self.take_table, self._greet)
         self.pool = Pool(loop, options)
-        self.replicas = Replicas(loop, self._load_changed, self._wake)
-        self.waiting = Waiting(self.link.send)
+        self.ledger = open_ledger(options.ledger, options.row)
+        self.meters = Meters(options.worker)
+        self.replicas = Replicas(loop, self._load_changed, self._wake, self.ledger)
+        self.connections = 0
+        self._waiting = Waiting(self.link.send)
+        self._flexible: set[Relay] = set()  # who wait for one of the models behind a virtual one
         self.is_draining = False
         self.tasks: set[asyncio.Task[Upstream | Loss]] = set()  # connections to engines that are being made
         self._load_timer: asyncio.TimerHandle | None = None
@@ -36,7 +51,36 @@ class Switchboard:
         """Begin with the last table, where the controller is away."""
         table = read_table(self.options.table_file)
         if table is not None:
-            self._switch(Routes(table))
+            self._switch(table)
+
+    def find(self, name: str) -> Lane | None:
+        """The model of that name in the table in force."""
+        return None if self.routes is None else self.routes.find(name)
+
+    def unknown_model(self, name: str) -> Answer:
+        """Why there is none."""
+        return answers.unknown_model(name, self.routes.table.routes if self.routes else ())
+
+    # The lines.
+
+    def count_waiting(self, lane: Lane) -> int:
+        """How many wait for a model, in all workers."""
+        return max(self.ledger.waiting(lane.slot), self._waiting.count(lane.model))
+
+    def join_line(self, lane: Lane, relay: Relay, *, is_flexible: bool) -> None:
+        """Wait for a replica of a model; who is flexible may be served by another one."""
+        self._waiting.join(lane.model, relay, self.loop.time())
+        self.ledger.wait(lane.slot)
+        if is_flexible:
+            self._flexible.add(relay)
+
+    def leave_line(self, lane: Lane, relay: Relay) -> float:
+        """Wait no longer; answers for how long it was."""
+        self._flexible.discard(relay)
+        self.ledger.wait_over(lane.slot)
+        waited_s = self.loop.time() - self._waiting.leave(lane.model, relay)
+        self.meters.waited(lane.model, waited_s)
+        return waited_s
 
     def take_table(self, table: RoutingTable, is_first: bool) -> None:
         """A table from the controller. The first of a connection is taken whatever its number: a controller that
@@ -44,14 +88,17 @@ class Switchboard:
         if not is_first and self.routes is not None and table.number <= self.routes.number:
             _log.warning("table ignored", number=table.number, in_force=self.routes.number)
             return
-        self._switch(Routes(table))
+        self._switch(table)
 
-    def report(self, replica: str, loss: Loss) -> None:
+    def report(self, standing: Standing, era: int, loss: Loss) -> None:
         """A replica failed: the controller is told, and the replica left alone for a while."""
+        replica = standing.replica
         _log.warning("engine failed", replica=replica, outcome=loss.outcome, why=loss.why)
         self.link.send(Outcome(replica=replica, outcome=loss.outcome, why=loss.why))
-        if loss.outcome != "timed_out":
-            self.replicas.suspect(replica, self.routes.number if self.routes else 0)
+        if loss.outcome == "timed_out":
+            self.replicas.time_out(standing, era)
+        else:
+            self.replicas.lose(standing, era)
 
     async def run(self) -> None:
         """Repeat what the controller must know, each second, until cancelled."""
@@ -68,40 +115,47 @@ class Switchboard:
         self.pool.close()
         self.replicas.close()
 
-    def _switch(self, routes: Routes) -> None:
+    def _switch(self, table: RoutingTable) -> None:
         # No request is chosen for between these lines: the Load that names this table is sent when no new request
         # can go where the table doesn't lead any more, so a replica that it leaves out is idle for good.
-        self.routes = routes
-        self.replicas.take(routes)
-        self.pool.allow(routes.origins)
+        standings = self.replicas.follow(table)
+        self.routes = Routes(table, standings, self.pool.origin, self.ledger, self.meters, self.routes)
+        self.pool.allow(self.routes.origins)
         self._tell_load()
         self._wake()
 
     def _wake(self) -> None:
-        self.waiting.resume(self._is_served)
+        self._waiting.resume(self._is_served)
+        for relay in list(self._flexible):
+            relay.reconsider()
 
     def _is_served(self, model: str) -> bool:
-        route = self.routes.find(model) if self.routes else None
-        if route is None:
+        lane = self.find(model)
+        if lane is None:
             return True  # with an error that says so
-        return self.replicas.choose(route.targets) is not None or (not route.targets and route.unavailable is not None)
+        is_off = not lane.route.targets and lane.route.unavailable is not None
+        return is_off or pick(lane.standings, self.ledger) is not None
 
     def _load_changed(self) -> None:
         if self._load_timer is None:
             self._load_timer = self.loop.call_later(LOAD_DELAY_S, self._tell_load)
 
     def _greet(self) -> None:
+        self.meters.resend()
         if self.routes is not None:
             self._tell_all()
 
     def _tell_all(self) -> None:
-        for demand in self.waiting.demands(self.loop.time()):
+        for demand in self._waiting.demands(self.loop.time()):
             self.link.send(demand)
-        self._tell_load()
+        self._tell_load(with_meters=True)
 
-    def _tell_load(self) -> None:
+    def _tell_load(self, *, with_meters: bool = False) -> None:
         if self._load_timer is not None:
             self._load_timer.cancel()
             self._load_timer = None
         if self.routes is not None and self.link.is_open:  # else the counts wait for a link
-            self.link.send(self.replicas.load(self.routes.number))
+            load = self.replicas.load(self.routes.number)
+            if with_meters:
+                load = msgspec.structs.replace(load, meters=self.meters.snapshot(self.connections))
+            self.link.send(load)

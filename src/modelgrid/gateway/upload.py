@@ -20,6 +20,7 @@ class Upload:
 
     def __init__(self, type: bytes, length: int | None, source: Source, loop: asyncio.AbstractEventLoop) -> None:
         self.is_ended = False
+        del type, length, source, loop
 
     def add(self, data: bytes) -> None: ...
     def end(self) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections.abc import Set
 from functools import cached_property
 from typing import Final, Literal, Protocol, cast
 
@@ -16,7 +17,6 @@ from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.options import ENGINE_HEADS, HEAD_BYTES, UPSTREAM_IDLE, UPSTREAM_IDLE_S, GatewayOptions
 from modelgrid.gateway.request import HOP_BY_HOP, Line, forwarded, note
-from modelgrid.gateway.routes import Origin
 from modelgrid.spec.units import format_bytes
 
 _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
@@ -26,16 +26,17 @@ _SMALL_BYTES: Final = 64 << 10  # a body up to this is joined with its head, to 
 class EngineHead:
     """The head of an engine's answer, without what differs between answers that repeat it: the length."""
 
-    __slots__ = ("has_id", "is_encoded", "is_kept", "is_sized", "lines", "status", "type", "whole")
+    __slots__ = ("has_id", "is_encoded", "is_kept", "is_sized", "lines", "says_when", "status", "type", "whole")
 
     def __init__(
         self,
         status: int,
         lines: bytes,
         *,
-        type: bytes = b"",  # noqa: A002  the field's word
+        type: bytes = b"",
         is_encoded: bool = False,
         has_id: bool = False,
+        says_when: bool = False,
         is_sized: bool = False,
         is_kept: bool = False,
     ) -> None:
@@ -44,6 +45,7 @@ class EngineHead:
         self.type = type  # the media type, in lower case, without parameters
         self.is_encoded = is_encoded  # it has a Content-Encoding
         self.has_id = has_id  # it has an X-Request-Id
+        self.says_when = says_when  # it has a Retry-After
         self.is_sized = is_sized  # its length is told beforehand
         self.is_kept = is_kept  # the connection can carry another request after it
         # How an answer begins for a caller of HTTP/1.1 that keeps its connection, up to the length.
@@ -61,6 +63,22 @@ class Loss(msgspec.Struct, frozen=True):
     outcome: Literal["refused", "broke", "timed_out"]
     why: str  # continues "the engine …"
     is_stale: bool = False  # a kept connection that the engine closed as we used it: says nothing of its health
+
+
+class Origin:
+    """Where connections lead, and those that are kept, the last used last. Made by `Pool.origin`."""
+
+    __slots__ = ("host", "idle", "is_allowed", "is_tls", "port")
+
+    def __init__(self, host: str, port: int, is_tls: bool) -> None:
+        self.host = host  # or the path of a socket, where there is no port
+        self.port = port
+        self.is_tls = is_tls
+        self.is_allowed = True  # a target of the table in force is there
+        self.idle: list[Upstream] = []
+
+    def __repr__(self) -> str:
+        return f"Origin({self.host}:{self.port})"
 
 
 class Exchange(Protocol):
@@ -334,6 +352,7 @@ class Upstream(asyncio.Protocol):
             type=special.get(b"content-type", b"").partition(b";")[0].strip().lower(),
             is_encoded=special.get(b"content-encoding", b"identity").lower() != b"identity",
             has_id=b"x-request-id" in special,
+            says_when=b"retry-after" in special,
             is_sized=is_bodyless or length is not None,
             is_kept=self._is_kept,
         )
@@ -433,14 +452,14 @@ class Upstream(asyncio.Protocol):
 
 
 def _are_chunks(data: bytes) -> bool:
-    """`data` is one or more whole chunks, none of them the last, as nearly all engines write them."""
+    """`data` is one or more whole chunks of whole lines, none of them the last, as nearly all engines write events."""
     at, end = 0, len(data)
     while at < end:
         size = _CHUNK_SIZE(data, at)
         if size is None:
             return False
         at = size.end() + int(size[1], 16) + 2
-        if at > end or data[at - 2 : at] != b"\r\n":
+        if at > end or data[at - 3 : at] != b"\n\r\n":
             return False
     return True
 
@@ -448,7 +467,7 @@ def _are_chunks(data: bytes) -> bool:
 _CHUNK_SIZE: Final = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,6})\r\n").match
 
 _READ: Final = frozenset(
-    (b"connection", b"content-encoding", b"content-length", b"content-type", b"transfer-encoding", b"x-request-id")
+    b"connection content-encoding content-length content-type retry-after transfer-encoding x-request-id".split()
 )
 
 
@@ -459,12 +478,19 @@ class Pool:
         self.loop = loop
         self.options = options
         self.heads: Heads[EngineHead] = Heads(ENGINE_HEADS, HEAD_BYTES)
-        self._idle: dict[Origin, list[Upstream]] = {}
-        self._allowed: frozenset[Origin] = frozenset()
+        self._origins: dict[tuple[str, int, bool], Origin] = {}
+
+    def origin(self, host: str, port: int, is_tls: bool) -> Origin:
+        """Where connections lead; the same one each time."""
+        key = (host, port, is_tls)
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._origins[key] = Origin(*key)
+        return origin
 
     def take(self, origin: Origin) -> Upstream | None:
         """A kept connection, if there is one."""
-        idle = self._idle.get(origin)
+        idle = origin.idle
         while idle:
             upstream = idle.pop()
             if upstream.is_open:
@@ -476,6 +502,9 @@ class Pool:
         limit_s = self.options.connect_timeout_s
         try:
             async with asyncio.timeout(limit_s):
+                if not origin.port:
+                    _, upstream = await self.loop.create_unix_connection(lambda: Upstream(self, origin), origin.host)
+                    return upstream
                 _, upstream = await self.loop.create_connection(
                     lambda: Upstream(self, origin), origin.host, origin.port, ssl=self._tls if origin.is_tls else None
                 )
@@ -494,27 +523,28 @@ class Pool:
 
     def put_back(self, upstream: Upstream, is_reusable: bool) -> None:
         """A connection whose answer has ended, or that nobody wants."""
-        if is_reusable and upstream.is_open and upstream.origin in self._allowed:
-            idle = self._idle.setdefault(upstream.origin, [])
-            if len(idle) < UPSTREAM_IDLE:
-                upstream.rest()
-                idle.append(upstream)
-                return
-        upstream.close()
+        origin = upstream.origin
+        if is_reusable and origin.is_allowed and len(origin.idle) < UPSTREAM_IDLE and upstream.is_open:
+            upstream.rest()
+            origin.idle.append(upstream)
+        else:
+            upstream.close()
 
     def forget(self, upstream: Upstream) -> None:
         """A connection that is lost."""
-        idle = self._idle.get(upstream.origin)
-        if idle and upstream in idle:
-            idle.remove(upstream)
+        if upstream in upstream.origin.idle:
+            upstream.origin.idle.remove(upstream)
 
-    def allow(self, origins: frozenset[Origin]) -> None:
+    def allow(self, origins: Set[Origin]) -> None:
         """Keep connections to `origins` only."""
-        self._allowed = origins
-        for origin in self._idle.keys() - origins:
-            for upstream in self._idle.pop(origin):
-                upstream.close()
+        for key, origin in list(self._origins.items()):
+            origin.is_allowed = origin in origins
+            if not origin.is_allowed:
+                del self._origins[key]
+                for upstream in list(origin.idle):
+                    upstream.close()
+                origin.idle.clear()
 
     def close(self) -> None:
         """Close what is kept."""
-        self.allow(frozenset())
+        self.allow(set())

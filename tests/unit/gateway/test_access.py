@@ -6,9 +6,11 @@ import hashlib
 
 import pytest
 
-from modelgrid.gateway.access import Access
+from modelgrid.gateway.access import Access, without_credential
+from modelgrid.gateway.ledger import Ledger
 from modelgrid.spec import AccessKey
 
+LEDGER = Ledger.alone()
 KEY = AccessKey(id="1", name="ann", sha256=hashlib.sha256(b"mg-secret").hexdigest())
 OTHER = AccessKey(id="2", name="bob", sha256="0" * 64)
 
@@ -21,10 +23,13 @@ OTHER = AccessKey(id="2", name="bob", sha256="0" * 64)
         {b"x-api-key": b"mg-secret"},
         {b"api-key": b"mg-secret"},
         {b"authorization": b"Basic abc", b"x-api-key": b"mg-secret"},
+        {b"sec-websocket-protocol": b"realtime, openai-insecure-api-key.mg-secret, openai-beta.realtime-v1"},
     ],
 )
 def test_a_key_opens_in_each_of_its_places(headers: dict[bytes, bytes]) -> None:
-    assert Access((OTHER, KEY)).is_known(headers)
+    found = Access((OTHER, KEY), LEDGER).find(headers)
+    assert found is not None
+    assert found.name == "ann"
 
 
 @pytest.mark.parametrize(
@@ -39,10 +44,23 @@ def test_a_key_opens_in_each_of_its_places(headers: dict[bytes, bytes]) -> None:
     ],
 )
 def test_anything_else_does_not(headers: dict[bytes, bytes]) -> None:
-    assert not Access((OTHER, KEY)).is_known(headers)
+    assert Access((OTHER, KEY), LEDGER).find(headers) is None
 
 
 def test_without_keys_none_is_asked_for() -> None:
-    assert Access(()).is_open
-    assert not Access((KEY,)).is_open
-    assert not Access(()).is_known({b"x-api-key": b"mg-secret"})
+    assert Access((), LEDGER).is_open
+    assert not Access((KEY,), LEDGER).is_open
+    assert Access((), LEDGER).find({b"x-api-key": b"mg-secret"}) is None
+
+
+def test_a_key_among_subprotocols_does_not_go_on() -> None:
+    offered = b"realtime, openai-insecure-api-key.mg-secret,openai-beta.realtime-v1"
+    assert without_credential(offered) == b"realtime, openai-beta.realtime-v1"
+
+
+def test_a_key_that_is_for_some_models_opens_no_other() -> None:
+    access = Access((AccessKey(id="1", name="ann", sha256=KEY.sha256, models=("a",)),), LEDGER)
+    found = access.find({b"x-api-key": b"mg-secret"})
+    assert found is not None
+    assert found.may_use("a")
+    assert not found.may_use("b")

@@ -116,7 +116,7 @@ def test_before_the_first_table_nobody_is_let_in(play: Play) -> None:
 
 def test_an_unknown_path_is_not_found_and_a_wrong_method_names_the_right_one(play: Play) -> None:
     async def scene(world: World) -> None:
-        assert (await world.get("/metrics")).status == 404
+        assert (await world.get("/nothing")).status == 404
         answered = await world.get(CHAT)
         assert (answered.status, answered.headers["allow"]) == (405, "POST")
 

@@ -74,7 +74,7 @@ def test_what_is_not_stands_beside_it(path: str) -> None:
     assert (result.path, result.is_rooted) == (path.encode(), True)
 
 
-@pytest.mark.parametrize("id_", ["..", ".", "...", "a%2fb", "a/b", "a;b", "%2e%2e", "", "a?b", "a\\b", "a b"])
+@pytest.mark.parametrize("id_", ["..", ".", "...", "a%2fb", "a/b", "a;b", "%2e%2e", "a?b", "a\\b", "a b"])
 def test_an_id_is_one_plain_segment(id_: str) -> None:
     assert find_endpoint("GET", f"/v1/responses/{id_}/input_items") is None
     assert find_endpoint("DELETE", f"/v1/responses/{id_}") is None

@@ -7,7 +7,7 @@ conversation, which each of its turns repeats, and whose cache a replica holds. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Final, Protocol
 
@@ -87,16 +87,24 @@ class _Prefix:
 
 
 _NOTHING: Final = msgspec.Raw()
+_EMPTY: Final = (b"", b"null", b'""', b"[]")
+_USER: Final = b'"user"'
+_BRACKET: Final = ord("[")
+
+
+class _Message(msgspec.Struct):
+    role: msgspec.Raw = _NOTHING
+    content: msgspec.Raw = _NOTHING
 
 
 class _Chat(msgspec.Struct):
     prompt_cache_key: msgspec.Raw = _NOTHING
-    messages: msgspec.Raw = _NOTHING
+    messages: list[_Message] = []
 
 
 class _Messages(msgspec.Struct):
     system: msgspec.Raw = _NOTHING
-    messages: msgspec.Raw = _NOTHING
+    messages: list[_Message] = []
 
 
 class _Responses(msgspec.Struct):
@@ -115,64 +123,47 @@ class _Infill(msgspec.Struct):
     input_prefix: msgspec.Raw = _NOTHING
 
 
-class _Message(msgspec.Struct):
-    role: msgspec.Raw = _NOTHING
-    content: msgspec.Raw = _NOTHING
-
-
 _chat: Final = msgspec.json.Decoder(_Chat)
 _messages: Final = msgspec.json.Decoder(_Messages)
 _responses: Final = msgspec.json.Decoder(_Responses)
 _completions: Final = msgspec.json.Decoder(_Completions)
 _infill: Final = msgspec.json.Decoder(_Infill)
-_message: Final = msgspec.json.Decoder(_Message)
-_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_items: Final = msgspec.json.Decoder(list[_Message])
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _parts: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _id: Final = msgspec.json.Decoder(str | int)
 
 
-def _begin_chat(body: bytes) -> Iterator[bytes]:
+def _begin_chat(body: bytes) -> list[bytes]:
     chat = _chat.decode(body)
-    if _is_sent(chat.prompt_cache_key):
-        yield bytes(chat.prompt_cache_key)
-    else:
-        yield from _opening(chat.messages)
+    return _named(chat.prompt_cache_key) or _opening(chat.messages)
 
 
-def _begin_messages(body: bytes) -> Iterator[bytes]:
+def _begin_messages(body: bytes) -> list[bytes]:
     request = _messages.decode(body)
-    if _is_sent(request.system):
-        yield from _content(request.system)
-    yield from _opening(request.messages)
+    return _content(request.system) + _opening(request.messages)
 
 
-def _begin_responses(body: bytes) -> Iterator[bytes]:
+def _begin_responses(body: bytes) -> list[bytes]:
     request = _responses.decode(body)
-    for named in (request.prompt_cache_key, request.conversation):
-        if _is_sent(named):
-            yield bytes(named)
-            return
-    if _is_sent(request.instructions):
-        yield _sample(request.instructions)
-    yield from _opening(request.input)
+    named = _named(request.prompt_cache_key) or _named(request.conversation)
+    if named:
+        return named
+    is_list = bytes(memoryview(request.input)[:1]) == b"["
+    asked = _opening(_items.decode(request.input)) if is_list else _content(request.input)
+    return _content(request.instructions) + asked
 
 
-def _begin_completions(body: bytes) -> Iterator[bytes]:
+def _begin_completions(body: bytes) -> list[bytes]:
     request = _completions.decode(body)
-    if _is_sent(request.prompt_cache_key):
-        yield bytes(request.prompt_cache_key)
-    elif _is_sent(request.prompt):
-        yield bytes(memoryview(request.prompt)[:SAMPLE_BYTES])  # its end is what each turn adds to
+    return _named(request.prompt_cache_key) or _start(request.prompt)
 
 
-def _begin_infill(body: bytes) -> Iterator[bytes]:
-    prefix = _infill.decode(body).input_prefix
-    if _is_sent(prefix):
-        yield bytes(memoryview(prefix)[:SAMPLE_BYTES])
+def _begin_infill(body: bytes) -> list[bytes]:
+    return _start(_infill.decode(body).input_prefix)
 
 
-_BEGINNINGS: Final[Mapping[str, Callable[[bytes], Iterator[bytes]]]] = {
+_BEGINNINGS: Final[Mapping[str, Callable[[bytes], list[bytes]]]] = {
     CHAT: _begin_chat,
     COMPLETIONS: _begin_completions,
     RESPONSES: _begin_responses,
@@ -182,51 +173,48 @@ _BEGINNINGS: Final[Mapping[str, Callable[[bytes], Iterator[bytes]]]] = {
 }
 
 
-def _opening(messages: msgspec.Raw) -> Iterator[bytes]:
-    """A list of messages up to the first one of the user; where there is none, the first. Or a text."""
-    if not _is_list(messages):
-        if _is_sent(messages):
-            yield _sample(messages)
-        return
-    opening: list[_Message] = []
-    for raw in _list.decode(messages):
-        message = _message.decode(raw)
-        opening.append(message)
-        if bytes(message.role) == b'"user"':
-            break
-    else:
-        del opening[1:]  # what is said later differs from turn to turn
-    for message in opening:
-        yield bytes(message.role)
-        yield from _content(message.content)
+def _opening(messages: list[_Message]) -> list[bytes]:
+    """The messages up to the first one of the user; where there is none, the first."""
+    texts: list[bytes] = []
+    first = 0
+    for message in messages:
+        role = bytes(message.role)
+        texts.append(role)
+        texts += _content(message.content)
+        if role == _USER:
+            return texts
+        first = first or len(texts)
+    return texts[:first]  # what is said later differs from turn to turn
 
 
-def _content(content: msgspec.Raw) -> Iterator[bytes]:
+def _content(content: msgspec.Raw) -> list[bytes]:
     """A text, or a list of parts. A text is the same in both forms; where clients have marked what is to be cached
     differs from turn to turn."""
-    if not _is_list(content):
-        yield _sample(content)
-        return
+    text = memoryview(content)
+    if not text or text[0] != _BRACKET:
+        return [] if bytes(text[:5]) in _EMPTY else [_sample(text)]
+    texts: list[bytes] = []
     for part in _parts.decode(content):
-        text = part.get("text")
-        if text is not None:
-            yield _sample(text)
+        said = part.get("text")
+        if said is not None:
+            texts.append(_sample(memoryview(said)))
         else:
-            for name, value in part.items():
-                if name != "cache_control":
-                    yield _sample(value)
+            texts += [_sample(memoryview(value)) for name, value in part.items() if name != "cache_control"]
+    return texts
 
 
-def _is_sent(value: msgspec.Raw) -> bool:
-    return bytes(memoryview(value)[:5]) not in (b"", b"null", b'""')
+def _named(value: msgspec.Raw) -> list[bytes]:
+    name = bytes(value)
+    return [] if name in _EMPTY else [name]
 
 
-def _is_list(value: msgspec.Raw) -> bool:
-    return bytes(memoryview(value)[:1]) == b"["
+def _start(value: msgspec.Raw) -> list[bytes]:
+    """Of a text whose end grows with each turn."""
+    text = bytes(memoryview(value)[:SAMPLE_BYTES])
+    return [] if text in _EMPTY else [text]
 
 
-def _sample(value: msgspec.Raw) -> bytes:
-    text = memoryview(value)
+def _sample(text: memoryview[int]) -> bytes:
     if len(text) <= 2 * SAMPLE_BYTES:
         return bytes(text)
     return b"%b%b%d" % (bytes(text[:SAMPLE_BYTES]), bytes(text[-SAMPLE_BYTES:]), len(text))

@@ -22,6 +22,8 @@ def pick(standings: Sequence[Standing], ledger: Ledger, key: int | None = None, 
 
     A replica that is left alone for its errors is better than none.
     """
+    if len(standings) == 1 and not standings[0].breaker.is_out:
+        return standings[0]
     if key is not None:
         found = _by_key(standings, ledger, key, slack)
     elif ledger.is_alone:
@@ -35,7 +37,7 @@ def pick(standings: Sequence[Standing], ledger: Ledger, key: int | None = None, 
 
 def in_flight(standing: Standing, ledger: Ledger) -> int:
     """What all workers have in flight at a replica."""
-    return standing.in_flight + ledger.elsewhere(standing.slot)
+    return standing.in_flight if ledger.is_alone else standing.in_flight + ledger.elsewhere(standing.slot)
 
 
 def _least(standings: Sequence[Standing], are_out: bool = False) -> Standing | None:
@@ -74,14 +76,21 @@ def _by_key(standings: Sequence[Standing], ledger: Ledger, key: int, slack: floa
             best, highest = standing, drawn
     if best is None or in_flight(best, ledger) <= 1:
         return best
-    return _within_bound(standings, ledger, key, slack)
+    return _within_bound(standings, ledger, key, slack, best)
 
 
-def _within_bound(standings: Sequence[Standing], ledger: Ledger, key: int, slack: float) -> Standing | None:
+def _within_bound(
+    standings: Sequence[Standing], ledger: Ledger, key: int, slack: float, best: Standing
+) -> Standing | None:
     serving = [standing for standing in standings if not standing.breaker.is_out]
-    counts = {standing: in_flight(standing, ledger) for standing in serving}
-    bound = slack * sum(counts.values()) / len(serving) + 1
-    for standing in sorted(serving, key=lambda one: key * one.seed % PRIME, reverse=True):
-        if counts[standing] <= bound:
-            return standing
-    return _least_of_all(serving, ledger)  # a slack below one leaves nobody
+    if ledger.is_alone:
+        counts = [standing.in_flight for standing in serving]
+    else:
+        counts = [standing.in_flight + ledger.elsewhere(standing.slot) for standing in serving]
+    bound = slack * sum(counts) / len(serving) + 1
+    if counts[serving.index(best)] <= bound:
+        return best
+    roomy = [standing for standing, count in zip(serving, counts, strict=True) if count <= bound]
+    if not roomy:  # a slack below one may leave nobody
+        return _least_of_all(serving, ledger)
+    return max(roomy, key=lambda standing: key * standing.seed % PRIME)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import structlog
 
 from modelgrid.gateway.breaker import Breaker, State, is_engine_error, may_eject
-from modelgrid.gateway.choose import pick
 from modelgrid.gateway.ledger import Ledger
 from modelgrid.gateway.standing import Standing
 from modelgrid.spec import Load, RoutingTable, Target
-
-if TYPE_CHECKING:
-    from modelgrid.gateway.routes import Routes
 
 _log = structlog.get_logger()
 
@@ -177,36 +172,6 @@ class Replicas:
         standing.breaker.half_open(era)
         if not standing.breaker.is_out:
             self._cleared()
-
-    # The request path as it was, by replica's name.
-
-    def choose(self, targets: Sequence[Target]) -> Target | None:
-        """The best of `targets`, or None where none is to be trusted."""
-        standings = {self._standings[target.replica]: target for target in targets}
-        standing = pick(tuple(standings), self._ledger)
-        return None if standing is None else standings[standing]
-
-    def acquire(self, replica: str) -> None:
-        """A request goes to `replica`."""
-        self.begin(self._standings[replica])
-
-    def release(self, replica: str) -> None:
-        """One that was acquired has ended."""
-        standing = self._standings[replica]
-        if standing.breaker.state is State.PROBING:
-            self.judge(standing, standing.breaker.era, 200)
-        self.end(standing, standing.breaker.era)
-
-    def suspect(self, replica: str, number: int) -> None:
-        """`replica` failed under table `number`: leave it alone for a while."""
-        standing = self._standings[replica]
-        if standing.breaker.state is not State.OPEN:
-            self.lose(standing, standing.breaker.era)
-        standing.lost_under = number
-
-    def take(self, routes: Routes) -> None:
-        """A table that was made after a failure, and still has the replica, is believed."""
-        self.follow(routes.table)
 
 
 def _others(standing: Standing) -> list[Breaker]:

@@ -14,7 +14,7 @@ A model that is unavailable, or whose engine doesn't serve what is asked for, is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from math import inf, log
 
 from modelgrid.gateway.affinity import PRIME, digest
@@ -37,6 +37,15 @@ class Option:
         self.is_unavailable = route.unavailable is not None and not route.targets
         self.seed = digest(route.model.encode())
 
+    @property
+    def ready(self) -> int:
+        """How many of its replicas can be chosen now."""
+        count = 0
+        for standing in self.standings:
+            if not standing.breaker.is_out:
+                count += 1
+        return count
+
     def __repr__(self) -> str:
         return f"Option({self.route.model!r})"
 
@@ -51,6 +60,9 @@ class Options:
         self, virtual: Virtual, find: Callable[[str], Route | None], standings: Callable[[str], tuple[Standing, ...]]
     ) -> None:
         self.virtual = virtual
+        self._is_weighted = virtual.choose == "weight"
+        self._spill_over = virtual.spill_over
+        self._serving: dict[str, list[Option]] = {}  # by operation
         routes = [(choice, find(choice.model)) for choice in virtual.choices]
         self.all = tuple(
             Option(choice, route, standings(route.model))
@@ -58,63 +70,58 @@ class Options:
             if route is not None and route.virtual is None
         )
 
-    def order(
-        self, operation: str, ledger: Ledger, key: int, allowed: Container[str] | None = None
-    ) -> tuple[Option, ...]:
+    def order(self, operation: str, ledger: Ledger, key: int, allowed: Container[str] | None = None) -> list[Option]:
         """The models to try with one request, the best first; none where no model behind serves `operation`.
 
         `key` is that of the request's session, else a random one (below `PRIME`). `allowed` are the models that the
         caller may use; None where it may use the virtual one by its name, whatever stands behind. Without fall-back
         there is one model at most.
         """
-        serving = [
-            option
-            for option in self.all
-            if operation in option.operations and (allowed is None or option.route.model in allowed)
-        ]
+        serving = self._serving.get(operation)
+        if serving is None:
+            serving = self._serving[operation] = [option for option in self.all if operation in option.operations]
+        if allowed is not None:
+            serving = [option for option in serving if option.route.model in allowed]
         usable = [option for option in serving if not option.is_unavailable] or serving[:1]
-        if len(usable) < 2:
-            return tuple(usable)
-        by_weight = self.virtual.choose == "weight"
-        ordered = self._by_weight(usable, ledger, key) if by_weight else self._by_warmth(usable, ledger)
-        return tuple(ordered if self.virtual.fall_back else ordered[:1])
+        if len(usable) > 1:
+            usable = self._by_weight(usable, ledger, key) if self._is_weighted else self._by_warmth(usable, ledger)
+        return usable if self.virtual.fall_back else usable[:1]
 
-    def _by_warmth(self, options: Iterable[Option], ledger: Ledger) -> list[Option]:
-        roomy: list[Option] = []
+    def _by_warmth(self, options: list[Option], ledger: Ledger) -> list[Option]:
+        ordered: list[Option] = []
         full: list[tuple[float, Option]] = []
         cold: list[Option] = []
         for option in options:
-            each = self._to_do(option, ledger)
-            if each is None:
+            ready = option.ready
+            if not ready:
                 cold.append(option)
-            elif self._is_full(each):
-                full.append((each, option))
+            elif self._spill_over is None or (each := _to_do(option, ledger) / ready) < self._spill_over:
+                ordered.append(option)
             else:
-                roomy.append(option)
-        full.sort(key=lambda one: one[0])
-        return [*roomy, *(option for _, option in full), *cold]
+                full.append((each, option))
+        if full:
+            ordered += [option for _, option in sorted(full, key=lambda one: one[0])]
+        return ordered + cold
 
-    def _by_weight(self, options: Iterable[Option], ledger: Ledger, key: int) -> list[Option]:
+    def _by_weight(self, options: list[Option], ledger: Ledger, key: int) -> list[Option]:
         # Each draws a time for the key, as if it came by chance at the rate of its weight; the first to come has the
         # request. When a model comes or goes, only the keys that it gets or had move.
         drawn = sorted(options, key=lambda option: _comes_after(option, key))
-        if self.virtual.spill_over is None:
+        if self._spill_over is None:
             return drawn
-        return sorted(drawn, key=lambda option: self._is_full(self._to_do(option, ledger) or 0.0))
+        return sorted(drawn, key=lambda option: self._is_full(option, ledger))
 
-    def _is_full(self, each: float) -> bool:
-        spill_over = self.virtual.spill_over
-        return spill_over is not None and each >= spill_over
+    def _is_full(self, option: Option, ledger: Ledger) -> bool:
+        ready = option.ready
+        return bool(ready and self._spill_over is not None and _to_do(option, ledger) >= self._spill_over * ready)
 
-    def _to_do(self, option: Option, ledger: Ledger) -> float | None:
-        """What all workers have in flight and waiting, for each replica that can be chosen; None where none can."""
-        ready = [standing for standing in option.standings if not standing.breaker.is_out]
-        if not ready:
-            return None
-        if self.virtual.spill_over is None:
-            return 0.0
-        busy = sum(in_flight(standing, ledger) for standing in option.standings)
-        return (busy + ledger.waiting(option.route.slot)) / len(ready)
+
+def _to_do(option: Option, ledger: Ledger) -> int:
+    """What all workers have in flight and waiting."""
+    count = ledger.waiting(option.route.slot)
+    for standing in option.standings:
+        count += in_flight(standing, ledger)
+    return count
 
 
 def _comes_after(option: Option, key: int) -> float:

@@ -87,6 +87,7 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
         endpoint=section.endpoint,
         type=section.type,
         url=section.url,
+        urls=tuple(section.urls),
         key=section.key,
         served=section.served,
         start_timeout_s=_start_timeout_s(section),
@@ -162,8 +163,11 @@ def _source(written: str, folder: Path) -> str:
 
 def _scaling(section: ModelSection) -> Scaling:
     scaling = section.scaling
-    most = scaling.max if scaling.max is not None else max(1, scaling.min)
-    return Scaling(min=scaling.min, max=most, idle_s=scaling.idle, target=scaling.target)
+    least = scaling.min
+    if len(section.urls) > 1 and "min" not in scaling.model_fields_set:
+        least = len(section.urls)  # servers that run anyway
+    most = scaling.max if scaling.max is not None else max(1, least, len(section.urls))
+    return Scaling(min=min(least, most), max=most, idle_s=scaling.idle, target=scaling.target)
 
 
 def _limits(section: LimitsSection) -> Limits:

@@ -79,6 +79,7 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
         "endpoint": spec.endpoint,
         "type": spec.type,
         "url": spec.url,
+        "urls": list(spec.urls),
         "key": spec.key and MASK,
         "served": spec.served,
         "start_timeout": _duration(spec.start_timeout_s),

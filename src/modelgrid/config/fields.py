@@ -375,6 +375,11 @@ class ModelSection(_Section):
     url: Url | None = Field(
         default=None, description="Engine remote: base URL of an OpenAI-compatible server (`http://127.0.0.1:8080/v1`)."
     )
+    urls: list[Url] = Field(
+        default=[],
+        description="Engine remote: base URLs of several servers of the same model. Each is a replica, and all of them "
+        "are used, unless `scaling` says otherwise.",
+    )
     key: Key | None = Field(
         default=None,
         description="Engine remote: the key that the server asks for. Write `${NAME}`, not the key itself.",

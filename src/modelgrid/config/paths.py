@@ -78,6 +78,11 @@ class Paths:
         """Where the command line reaches the control API."""
         return self.run / "api.sock"
 
+    @property
+    def serve_socket(self) -> Path:
+        """Where the command line reaches the supervisor."""
+        return self.run / "serve.sock"
+
     def make(self) -> None:
         """Create what is missing; what may hold secrets is closed to others. Raises OSError, ForeignFolder."""
         _make_run(self.run)

@@ -82,7 +82,7 @@ def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None
     return ModelStatus(
         name=spec.name,
         engine=spec.engine,
-        source=spec.source or spec.url,
+        source=spec.source or spec.url or ", ".join(spec.urls) or None,
         aliases=spec.aliases,
         state=state,
         why=why,

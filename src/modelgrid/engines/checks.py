@@ -19,6 +19,7 @@ _PURPOSE = {
     "endpoint": "is for an engine that serves one path only (engine: custom)",
     "type": "says what a server makes that can make different things",
     "url": "is the address of a server that runs already (engine: remote)",
+    "urls": "names servers that run already (engine: remote)",
     "key": "is the key of a server that you know and modelgrid doesn't (engine: remote, engine: custom)",
     "served": "is the name that an engine knows the model by",
     "trust_remote_code": "runs code that comes with weights",

@@ -22,11 +22,17 @@ class Remote:
         return model.operations or TYPES.get(model.type or "", OPERATIONS)
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = strangers(model, "url", "key", "served", "type")
-        if not model.url:
+        found = strangers(model, "url", "urls", "key", "served", "type")
+        if model.url and model.urls:
+            found.append(Problem("urls", "is there beside url: remove one"))
+        if not model.url and not model.urls:
             found.append(Problem("url", "is missing: write the OpenAI base URL, for example http://127.0.0.1:8080/v1"))
-        elif why := _wrong(model.url):
+        if model.url and (why := _wrong(model.url)):
             found.append(Problem("url", why))
+        found += [Problem("urls", why) for url in model.urls if (why := _wrong(url))]
+        if model.scaling.max > (servers := len(_urls(model)) or 1):
+            why = f"{model.scaling.max} is more than there are servers, which is {servers}: name more of them in urls"
+            found.append(Problem("scaling.max", why))
         if model.health is not None and not model.health.startswith("/"):
             found.append(Problem("health", f"{model.health!r} is not a path: write it with a slash in front"))
         return found
@@ -40,7 +46,7 @@ class Remote:
             model=model.name,
             revision=model.revision,
             served=model.served or model.name,
-            url=base_url(model.url or ""),
+            urls=tuple(map(base_url, _urls(model))),
             key=model.key,
             health=model.health or "/models",
         )
@@ -53,6 +59,10 @@ def base_url(url: str) -> str:
         if path.startswith("/v1/"):
             bare = bare.removesuffix(path.removeprefix("/v1")).rstrip("/")
     return bare if urlsplit(bare).path else f"{bare}/v1"
+
+
+def _urls(model: ModelSpec) -> tuple[str, ...]:
+    return model.urls or ((model.url,) if model.url else ())
 
 
 def _wrong(url: str) -> str | None:

@@ -15,6 +15,7 @@ from modelgrid.spec import (
     Fleet,
     Model,
     ModelName,
+    ModelSpec,
     Refuse,
     Replica,
     ReplicaId,
@@ -162,8 +163,8 @@ def _grow(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]
             actions.append(refusal)
             continue
         missing = wanted(model, own) - len(own)
-        if model.spec.port is not None:  # one at a time has it, until it is gone
-            missing = min(missing, 0 if any(replica.model == model.spec.name for replica in fleet.replicas) else 1)
+        if (places := _places_left(model.spec, fleet)) is not None:
+            missing = min(missing, places)
         if isinstance(model.memory_bytes, Unknown):
             continue  # what runs goes on; nobody knows whether another one fits
         if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:
@@ -174,6 +175,17 @@ def _grow(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]
             if not any(isinstance(action, Start) for action in step):
                 break
     return actions
+
+
+def _places_left(spec: ModelSpec, fleet: Fleet) -> int | None:
+    """How many more replicas can have a port or a server of their own; None: as many as there is room for. It is a
+    replica's until that is gone."""
+    own = [replica for replica in fleet.replicas if replica.model == spec.name]
+    if spec.port is not None:
+        return 0 if own else 1
+    if spec.urls:  # replicas of an older revision speak to servers as that one named them
+        return max(0, len(spec.urls) - sum(replica.revision == spec.revision for replica in own))
+    return None
 
 
 def _urgency(model: Model) -> tuple[bool, float, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -25,20 +26,15 @@ class RemoteRuntime(Runtime):
     def __init__(self, *, records: Path) -> None:
         self._records = records
         self._told: set[Path] = set()  # unreadable records that were logged
+        self._one_by_one = threading.Lock()  # two starts at once would choose one URL
 
     async def start(self, replica: ReplicaId, launch: Launch, progress: Progress) -> None:
         """See `Runtime.start`."""
-        if launch.url is None:
+        if not launch.urls:
             raise StartError(f"cannot start {launch.model}: it has no url (set the model's url)")
-        facts = {
-            "replica": replica,
-            "model": launch.model,
-            "revision": launch.revision,
-            "url": launch.url.rstrip("/"),
-        }
         progress("spawn", "registered")
         try:
-            await asyncio.to_thread(self._register, replica, json.dumps(facts))
+            await asyncio.to_thread(self._register, replica, launch)
         except OSError as error:
             raise StartError(f"cannot start {launch.model}: its record can't be written: {error}") from error
 
@@ -65,7 +61,28 @@ class RemoteRuntime(Runtime):
         paths = [self._records / name for name in names if name.endswith(".json")]
         return [seen for path in paths if (seen := self._read(path)) is not None]
 
-    def _register(self, replica: ReplicaId, text: str) -> None:
+    def _register(self, replica: ReplicaId, launch: Launch) -> None:
+        with self._one_by_one:
+            facts = {
+                "replica": replica,
+                "model": launch.model,
+                "revision": launch.revision,
+                "url": self._free_url(replica, launch),
+            }
+            self._write(replica, json.dumps(facts))
+
+    def _free_url(self, replica: ReplicaId, launch: Launch) -> str:
+        """One that no other replica of this launch has; where there is none, one that the fewest have."""
+        taken = [
+            seen.state.url
+            for seen in self._list()
+            if isinstance(seen.state, Running)
+            and (seen.model, seen.revision) == (launch.model, launch.revision)
+            and seen.replica != replica
+        ]
+        return min((url.rstrip("/") for url in launch.urls), key=taken.count)
+
+    def _write(self, replica: ReplicaId, text: str) -> None:
         """A link fails where a record is already, so of two starts one wins; it appears whole or not at all, also when
         the power fails."""
         self._records.mkdir(parents=True, exist_ok=True, mode=0o700)

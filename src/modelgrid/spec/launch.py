@@ -49,7 +49,7 @@ class Launch:
 
     ``argv``, ``env`` values and ``health`` may hold the placeholders ``{port}``, ``{host}``, ``{python}``
     (the environment's interpreter, or modelgrid's own), ``{bin}`` (that interpreter's folder). A runtime fills
-    them in; ``{{`` stands for a brace. A remote launch has no argv and a ``url``.
+    them in; ``{{`` stands for a brace. A remote launch has no argv and ``urls``.
     """
 
     model: ModelName
@@ -60,7 +60,7 @@ class Launch:
     environment: Environment | None = None
     cwd: str | None = None
     port: int | None = None
-    url: str | None = None  # remote: base URL, ending before /chat/completions
+    urls: tuple[str, ...] = ()  # remote: base URLs, ending before /chat/completions; each replica has one of them
     key: str | None = field(default=None, repr=False)  # bearer token that the replica wants
     health: str = "/health"  # path below the server's root; remote: below its base URL
     first_request: FirstRequest | None = None

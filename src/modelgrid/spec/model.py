@@ -68,6 +68,7 @@ class ModelSpec:
     endpoint: str | None = None  # custom: the path it serves, when it serves one only
     type: str | None = None  # text, image, audio, …: as the registry of the source says
     url: str | None = None  # remote: the OpenAI base URL
+    urls: tuple[str, ...] = ()  # remote: several of them instead, one for each replica
     key: str | None = field(default=None, repr=False)  # remote: its API key; never shown
     served: str | None = None  # the name that the engine knows the model by, when not `name`
     start_timeout_s: float = 600.0

@@ -69,7 +69,7 @@ def test_a_missing_source_is_a_problem_where_one_is_needed(model: ModelSpec, eng
 def test_its_runtime_gets_what_it_needs(engine: Engine, launch: Launch) -> None:
     assert engine.runtime in ("process", "remote")
     assert bool(launch.argv) == (engine.runtime == "process")
-    assert bool(launch.url) == (engine.runtime == "remote")
+    assert bool(launch.urls) == (engine.runtime == "remote")
 
 
 def test_the_launch_is_of_the_model(model: ModelSpec, launch: Launch) -> None:
@@ -124,7 +124,7 @@ def test_a_process_is_told_its_port(engine: Engine, launch: Launch) -> None:
 def test_a_key_goes_by_the_environment_and_is_never_shown(launch: Launch) -> None:
     assert not any(KEY in text for text in launch.argv)
     assert KEY not in repr(launch)
-    assert launch.key is None or launch.url or launch.key in launch.env.values()
+    assert launch.key is None or launch.urls or launch.key in launch.env.values()
 
 
 def test_health_is_a_path(launch: Launch) -> None:

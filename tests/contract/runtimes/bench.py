@@ -160,7 +160,7 @@ class RemoteBench(Bench):
         return RemoteRuntime(records=self.folder)
 
     def lives(self) -> Launch:
-        return Launch(ModelName("tiny"), "r1", "tiny", url="http://127.0.0.1:9/v1")
+        return Launch(ModelName("tiny"), "r1", "tiny", urls=("http://127.0.0.1:9/v1",))
 
     def count(self) -> int:
         return len(list(self.folder.iterdir()))

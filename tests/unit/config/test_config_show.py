@@ -24,7 +24,14 @@ models:
     env: {A: "1", B: "", C: "null"}
     needs: {memory: 3GB}
     scaling: {min: 1, max: 3, idle: 90m, target: 4}
-    limits: {queue: 0, wait: 0.25s}
+    limits: {queue: 0, wait: 0.25s, requests_per_minute: 60, tokens_per_minute: 100000, concurrency: 8}
+    parameters:
+      set: {temperature: 0.2, stop: ["a", "1", null], seed: "5", tag: "$${NOT} é \u0085"}
+      default: {user: nobody, deep: {a: [1e16, {}]}}
+      cap: {max_tokens: 1024, temperature: 1.5}
+      strip: [logit_bias]
+    routing: {policy: session, session: [header:x-chat], slack: 2}
+    operations: [chat, tokenize]
     served: other
     start_timeout: 20m
     stop_grace: 500ms
@@ -40,6 +47,18 @@ models:
   far:
     engine: remote
     url: http://127.0.0.1:8080/v1
+  several:
+    engine: remote
+    urls: [http://127.0.0.1:8080/v1, http://127.0.0.1:8081/v1]
+    routing: prefix
+virtual:
+  smart:
+    models: [several, {model: far, weight: 2.5, parameters: {cap: {max_tokens: 512}}}]
+    choose: weight
+    spill_over: 8
+    fall_back: false
+    aliases: [gpt-4o]
+  plain: {models: [far]}
 """
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelgrid.config import Config, load_text, show
-from modelgrid.spec import Choice, Limits, ModelName, Parameters, Quota, Routing, Virtual, VirtualSpec
+from modelgrid.spec import Choice, Limits, ModelName, Parameters, Quota, Routing, Scaling, Virtual, VirtualSpec
 
 Load = Callable[..., Config]
 Lines = Callable[..., list[str]]
@@ -247,6 +247,41 @@ def test_nothing_that_is_said_of_requests_starts_a_replica_anew(load: Load) -> N
     plain = load(model("aliases: []")).models[0]
     fields = "parameters: {strip: [x]}, routing: prefix, limits: {concurrency: 1}, operations: [chat]"
     assert load(model(fields)).models[0].revision == plain.revision
+
+
+SERVERS = 'engine: remote, urls: ["http://127.0.0.1:1/v1", "http://127.0.0.1:2", "http://127.0.0.1:3/v1"]'
+
+
+def test_servers_of_one_model_are_a_replica_each_and_all_used(load: Load) -> None:
+    for scaling, expected in (
+        ("", Scaling(3, 3)),
+        ("scaling: {min: 0}", Scaling(0, 3)),
+        ("scaling: {max: 2}", Scaling(2, 2)),
+        ("scaling: {min: 1, max: 2}", Scaling(1, 2)),
+    ):
+        [found] = load(f"models: {{m: {{{SERVERS}, {scaling}}}}}").models
+        assert (found.scaling, found.url, len(found.urls)) == (expected, None, 3)
+    [one] = load('models: {m: {engine: remote, url: "http://127.0.0.1:1/v1"}}').models
+    assert one.scaling == Scaling(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{SERVERS}, url: 'http://127.0.0.1:1'", "models.m.urls: is there beside url: remove one"),
+        (f"{SERVERS}, scaling: {{max: 4}}", "models.m.scaling.max: 4 is more than there are servers, which is 3: name"),
+        (
+            "engine: remote, urls: [ftp://x]",
+            "models.m.urls: 'ftp://x' is not a URL that starts with http:// or https://",
+        ),
+        ("engine: remote, urls: ['a b']", "models.m.urls[0]: is not a URL: it is printable ASCII without spaces"),
+        ("engine: remote, urls: []", "models.m.url: is missing: write the OpenAI base URL"),
+        ("engine: vllm, source: a/b, urls: ['http://x']", "models.m.urls: does not belong to engine vllm: it names"),
+    ],
+)
+def test_a_mistake_in_servers_says_the_next_step(problems: Lines, text: str, expected: str) -> None:
+    lines = problems(f"models: {{m: {{{text}}}}}")
+    assert any(expected in line for line in lines), lines
 
 
 def test_an_override_reaches_a_virtual_model(load: Load) -> None:

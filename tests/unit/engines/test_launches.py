@@ -219,7 +219,7 @@ def test_a_remote_server_is_only_known_by_its_address() -> None:
         model=ModelName("qwen"),
         revision=model.revision,
         served="big",
-        url="https://api.example.com/v1",
+        urls=("https://api.example.com/v1",),
         key="sk-theirs",
         health="/models",
     )
@@ -233,7 +233,9 @@ def test_an_address_becomes_a_base_url() -> None:
         "http://127.0.0.1:8080/openai/v1/embeddings/": "http://127.0.0.1:8080/openai/v1",
         "https://host/api": "https://host/api",
     }
-    assert {url: launched(spec("remote", url=url)).url for url in expected} == expected
+    assert {url: launched(spec("remote", url=url)).urls for url in expected} == {
+        url: (base,) for url, base in expected.items()
+    }
 
 
 def test_vllm_takes_what_was_planned_of_a_gpu_unless_told_otherwise() -> None:

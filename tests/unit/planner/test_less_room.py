@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from modelgrid.planner import Facts, observe, plan
 from modelgrid.spec import Drain, Fleet, Model, ReplicaId, Start, State, Wish
 from unit.planner.fleets import NOW, fleet, model, replica, running
@@ -47,3 +49,26 @@ def test_one_that_holds_too_much_does_not_take_its_neighbours_along() -> None:
     assert [r.state for r in first.replicas] == [State.FAILED, State.READY, State.READY]
     second = observe(Fleet(NOW, fleet().machine, models, first.replicas, resident=resident), facts)
     assert [r.state for r in second.replicas] == [State.FAILED, State.READY, State.READY]
+
+
+def servers(count: int) -> Model:
+    urls = tuple(f"http://host-{number}/v1" for number in range(count))
+    plain = model(memory_bytes=0, min=count, max=count, runtime="remote")
+    return replace(plain, spec=replace(plain.spec, urls=urls))
+
+
+@pytest.mark.parametrize("state", [State.READY, State.FAILED, State.STOPPING])
+def test_a_server_is_its_replica_s_until_that_is_gone(state: State) -> None:
+    wanted = servers(3)
+    own = [replace(replica(f"a-{number}", memory_bytes=0), revision=wanted.spec.revision) for number in (1, 2)]
+    leaving = replace(replica("a-3", state, memory_bytes=0, stops=1), revision=wanted.spec.revision)
+    assert [action for action in plan(fleet([wanted], [*own, leaving])) if isinstance(action, Start)] == []
+    [start] = [action for action in plan(fleet([wanted], own)) if isinstance(action, Start)]
+    assert start.model == "a"
+
+
+def test_servers_are_all_used_at_once_and_a_new_list_of_them_waits_for_nobody() -> None:
+    wanted = servers(3)
+    assert len([action for action in plan(fleet([wanted])) if isinstance(action, Start)]) == 3
+    older = [replica(f"a-{number}", State.DRAINING, 0, in_flight=1) for number in (1, 2)]
+    assert len([action for action in plan(fleet([wanted], older)) if isinstance(action, Start)]) == 3

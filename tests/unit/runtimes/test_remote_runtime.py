@@ -14,7 +14,7 @@ from modelgrid.runtimes.runtime import StartError
 from modelgrid.spec import Launch, ModelName, ReplicaId, Running, Seen, Unknown
 
 ONE = ReplicaId("elsewhere/1")
-LAUNCH = Launch(ModelName("elsewhere"), "r1", "theirs", url="https://host.example/api/v1/", key="s3cret")
+LAUNCH = Launch(ModelName("elsewhere"), "r1", "theirs", urls=("https://host.example/api/v1/",), key="s3cret")
 
 
 def quiet(phase: str, detail: str) -> None:
@@ -43,7 +43,7 @@ def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
         runtime = RemoteRuntime(records=tmp_path)
         await runtime.start(ONE, LAUNCH, quiet)
         before = await runtime.list()
-        await runtime.start(ONE, replace(LAUNCH, url="https://other.example/v1"), quiet)
+        await runtime.start(ONE, replace(LAUNCH, urls=("https://other.example/v1",)), quiet)
         assert await runtime.list() == before
 
     asyncio.run(scenario())
@@ -51,7 +51,47 @@ def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
 
 def test_without_a_url_there_is_nothing_to_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="it has no url"):
-        asyncio.run(RemoteRuntime(records=tmp_path).start(ONE, replace(LAUNCH, url=None), quiet))
+        asyncio.run(RemoteRuntime(records=tmp_path).start(ONE, replace(LAUNCH, urls=()), quiet))
+
+
+SEVERAL = replace(LAUNCH, urls=tuple(f"http://host-{letter}/v1/" for letter in "abc"))
+
+
+def url_of(seen: Seen) -> str:
+    assert isinstance(seen.state, Running)
+    return seen.state.url
+
+
+def test_each_replica_has_a_server_of_its_own_also_when_all_start_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        runtime = RemoteRuntime(records=tmp_path)
+        ids = [ReplicaId(f"elsewhere-{number}") for number in range(3)]
+        await asyncio.gather(*(runtime.start(id, SEVERAL, quiet) for id in ids))
+        found = await runtime.list()
+        assert not isinstance(found, Unknown)
+        assert sorted(map(url_of, found)) == ["http://host-a/v1", "http://host-b/v1", "http://host-c/v1"]
+        gone = next(seen.replica for seen in found if url_of(seen) == "http://host-b/v1")
+        await runtime.stop(gone, force=False)
+        await RemoteRuntime(records=tmp_path).start(ReplicaId("elsewhere-9"), SEVERAL, quiet)
+        again = await runtime.list()
+        assert not isinstance(again, Unknown)
+        assert [url_of(seen) for seen in again if seen.replica == "elsewhere-9"] == ["http://host-b/v1"]
+
+    asyncio.run(scenario())
+
+
+def test_a_server_is_free_for_a_newer_revision_and_for_another_model(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        runtime = RemoteRuntime(records=tmp_path)
+        for number, launch in enumerate(
+            (SEVERAL, replace(SEVERAL, revision="r2"), replace(SEVERAL, model=ModelName("x")))
+        ):
+            await runtime.start(ReplicaId(f"e-{number}"), launch, quiet)
+        found = await runtime.list()
+        assert not isinstance(found, Unknown)
+        assert list(map(url_of, found)) == ["http://host-a/v1"] * 3
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("content", ["", "half a rec", "[]", '{"replica": "elsewhere/1"}'])

@@ -28,6 +28,7 @@ RUNNING_REPLICAS_DIFFER: dict[str, Any] = {
     "endpoint": "/v1/x",
     "type": "text",
     "url": "http://x/v1",
+    "urls": ("http://x/v1", "http://y/v1"),
     "key": "k",
     "served": "s",
     "trust_remote_code": True,

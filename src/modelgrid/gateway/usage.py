@@ -29,8 +29,6 @@ def read_usage(body: bytes) -> Usage | None:
     try:
         found = _whole(b"{" + body[at:]).usage
     except msgspec.DecodeError:
-        found = None
-    if found is None:
         found = _closely(body)
     return None if found is None else found.in_all()
 
@@ -74,7 +72,7 @@ class UsageOfStream:
     def add(self, data: bytes) -> None:
         """The next bytes of the stream, with or without the frames of chunked coding."""
         self.events += 1 if len(data) < _LARGER_THAN_AN_EVENT else data.count(b"data:")
-        if self._partial or data[-2:] != b"\n\n":
+        if self._partial or not data.endswith(_ENDS):
             data = self._complete(data)
         at = data.rfind(b'"usage"')
         if at >= 0 and data[at + 8] != 110:  # the n of null, which stands in each event where one was asked for
@@ -92,12 +90,10 @@ class UsageOfStream:
 
     def _complete(self, data: bytes) -> bytes:
         """The events that are complete now. A frame may stand within one, if so at the end of a read at times."""
-        if not self._partial and data[-3:] == b"\n\r\n":
-            return data
         data = self._partial + data
         if b"\r" in data:
             data = _FRAME.sub(b"", data)
-        end = max(data.rfind(mark) + len(mark) if mark in data else 0 for mark in (b"\n\n", b"\n\r\n"))
+        end = max(data.rfind(mark) + len(mark) if mark in data else 0 for mark in _ENDS)
         self._partial = data[end:] if len(data) - end <= EVENT_LIMIT_BYTES else b""
         return data[:end]
 
@@ -114,6 +110,7 @@ class UsageOfStream:
 
 _TAIL_BYTES: Final = 16 << 10
 _LARGER_THAN_AN_EVENT: Final = 600
+_ENDS: Final = (b"\n\r\n", b"\n\n")  # of events, bare or in a frame
 _FRAME: Final = re.compile(rb"\r\n[0-9a-fA-F]+(?:[ \t]*;[^\r\n]*)?\r\n")  # the end of a chunk, and the next one's size
 _FULL: Final = re.compile(rb'"usage"[ \t]*:[ \t]*\{')
 
@@ -157,16 +154,18 @@ class _Tokens(msgspec.Struct, gc=False):
 
     def in_all(self) -> Usage | None:
         """None if it counts something else: an audio's seconds."""
-        output = self.completion_tokens or self.output_tokens or 0
-        prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
-        if prompt is None:
-            if self.total_tokens is None and not output:
-                return None
-            prompt = (self.total_tokens or output) - output
-        details = self.prompt_tokens_details or self.input_tokens_details
-        if details is not None:
-            return Usage(prompt, output, details.cached_tokens or 0)
-        cached = self.cache_read_input_tokens or 0
+        prompt, output = self.prompt_tokens, self.completion_tokens or self.output_tokens or 0
+        if prompt is None and self.input_tokens is None:
+            if self.total_tokens is None:
+                return Usage(0, output) if output else None
+            prompt = self.total_tokens - output
+        if prompt is not None:
+            details = self.prompt_tokens_details
+            return Usage(prompt, output, 0 if details is None else details.cached_tokens or 0)
+        details = self.input_tokens_details
+        prompt, cached = self.input_tokens or 0, self.cache_read_input_tokens or 0
+        if details is not None and details.cached_tokens is not None:
+            return Usage(prompt, output, details.cached_tokens)
         return Usage(prompt + cached + (self.cache_creation_input_tokens or 0), output, cached)
 
 

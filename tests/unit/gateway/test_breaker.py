@@ -243,6 +243,13 @@ def test_half_of_the_replicas_are_left_in(out: int, of: int, may: bool) -> None:
     assert may_eject(failing(5), others, 1.0) is may
 
 
+def test_what_others_failed_of_long_ago_excuses_nobody() -> None:
+    breaker = Breaker()
+    for _ in range(5):
+        breaker.err(0, 2 * WINDOW_S)
+    assert may_eject(breaker, [failing(4), failing(4)], 2 * WINDOW_S)
+
+
 def test_a_probe_of_an_outlier_counts_as_out_still() -> None:
     probed = ejected()
     probed.half_open(probed.era)

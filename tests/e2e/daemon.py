@@ -61,6 +61,7 @@ class Daemon:
     home: Path
     config: dict[str, Any]
     environ: dict[str, str] = field(default_factory=dict)
+    has_session: bool = False  # of its own, and so no terminal, whatever the tests have
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -94,6 +95,7 @@ class Daemon:
             stdin=subprocess.DEVNULL,
             stdout=out if to is None else to,
             stderr=out if to is None else to,
+            start_new_session=self.has_session,
         )
         out.close()
         if ready:

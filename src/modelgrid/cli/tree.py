@@ -22,6 +22,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "model": ("modelgrid.cli.model:model", "List, pull, remove, load and unload models."),
     "config": ("modelgrid.cli.configuration:config", "Make, show and check the configuration."),
     "key": ("modelgrid.cli.key:key", "Create, list and revoke the keys of callers."),
+    "restart-workers": (
+        "modelgrid.cli.restart_workers:restart_workers",
+        "Replace the gateway workers one by one, while they serve.",
+    ),
 }
 
 

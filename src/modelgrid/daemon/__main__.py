@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from modelgrid.config import GatewayConfig
 from modelgrid.config.paths import find_paths
+from modelgrid.daemon.children import READY
 
 
 def main() -> None:
     """Become the role that the arguments name."""
     role, options = sys.argv[1], json.loads(sys.argv[2])
+    ready = os.environ.pop(READY, None)  # not for processes that this one starts
     gateway = GatewayConfig(**options["gateway"])
     paths = find_paths()
     if role == "controller":
@@ -25,7 +28,15 @@ def main() -> None:
     else:
         from modelgrid.daemon.gateway_process import run_gateway
 
-        run_gateway(paths, gateway, number=options["number"], descriptor=options["descriptor"])
+        run_gateway(
+            paths,
+            gateway,
+            number=options["number"],
+            descriptor=options["descriptor"],
+            ledger=options.get("ledger"),
+            row=options.get("row", 0),
+            ready=int(ready) if ready else None,
+        )
 
 
 main()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import socket
+from pathlib import Path
 
 from modelgrid.config import GatewayConfig
 from modelgrid.config.paths import Paths
@@ -10,17 +14,36 @@ from modelgrid.gateway import GatewayOptions, run_worker
 from modelgrid.telemetry import set_up_logging
 
 
-def run_gateway(paths: Paths, config: GatewayConfig, *, number: int, descriptor: int) -> None:
-    """Serve callers on the listening socket `descriptor` until SIGTERM has drained what is in flight."""
+def run_gateway(
+    paths: Paths,
+    config: GatewayConfig,
+    *,
+    number: int,
+    descriptor: int,
+    ledger: str | None,
+    row: int,
+    ready: int | None,
+) -> None:
+    """Serve callers on the listening socket `descriptor` until SIGTERM has drained what is in flight. That it can is
+    written to the descriptor `ready`."""
     name = f"gateway-{number}"
     set_up_logging(paths.logs / f"{name}.log")
     options = GatewayOptions(
         worker=name,
         link_socket=paths.link_socket,
         table_file=paths.table,
+        ledger=Path(ledger) if ledger else None,
+        row=row,
         needs_key=not config.is_loopback,  # also where the last key was revoked, or a table is from another life
         body_bytes=config.body_bytes,
         connections=config.connections,
         grace_s=config.grace_s,
     )
-    run_worker(socket.socket(fileno=descriptor), options)
+    run_worker(socket.socket(fileno=descriptor), options, functools.partial(_tell, ready))
+
+
+def _tell(ready: int | None) -> None:
+    if ready is not None:
+        with contextlib.suppress(OSError):  # whoever wanted to know may be gone
+            os.write(ready, b"ready\n")
+            os.close(ready)

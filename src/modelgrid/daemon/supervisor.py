@@ -29,10 +29,12 @@ import structlog
 from modelgrid.config import Config
 from modelgrid.config.paths import Paths
 from modelgrid.daemon import roles
+from modelgrid.daemon.asking import serve_asking
 from modelgrid.daemon.children import Child, Death
 from modelgrid.daemon.config_file import ConfigFile
 from modelgrid.daemon.leftovers import FORCED_S, StopError, end_replicas
 from modelgrid.daemon.roles import Role
+from modelgrid.daemon.workers import Workers
 from modelgrid.runtimes.locks import LockTimeout, locked
 from modelgrid.runtimes.ports import holder
 from modelgrid.store import open_store
@@ -112,37 +114,40 @@ class _Supervisor:
             roles.marks(paths, Role.CONTROLLER),
             died=self._deaths.append,
         )
-        self._workers = [self._worker(paths, listener, number) for number in range(1, plan.config.gateway.workers + 1)]
-
-    def _worker(self, paths: Paths, listener: socket.socket, number: int) -> Child:
-        options = {
-            "gateway": dataclasses.asdict(self._config.gateway),
-            "number": number,
-            "descriptor": listener.fileno(),
-        }
-        arguments = ["gateway", json.dumps(options)]
-        marks = roles.marks(paths, Role.GATEWAY)
-        return Child(f"gateway-{number}", arguments, marks, [listener.fileno()], died=self._deaths.append)
+        self._workers = Workers(paths, plan.config.gateway, listener, died=self._deaths.append)
 
     async def run(self, announce: Announce) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                loop.add_signal_handler(number, self._signalled)
+        has_terminal = _has_terminal()  # asked now: one that was closed isn't had any more
         async with asyncio.TaskGroup() as group:
+
+            def hung_up() -> None:  # by a terminal that was closed, else by somebody who wants new workers
+                if has_terminal:
+                    self._signalled()
+                else:
+                    group.create_task(self._workers.replace())
+
+            acts = {signal.SIGTERM: self._signalled, signal.SIGINT: self._signalled, signal.SIGHUP: hung_up}
+            for number, act in acts.items():
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                    loop.add_signal_handler(number, act)
+            asking = group.create_task(serve_asking(self._paths.serve_socket, self._workers))
             telling = group.create_task(self._tell(announce))
             controller = group.create_task(self._controller.keep())
             reaping = group.create_task(
-                _reap(lambda: {self._controller.pid, *(worker.pid for worker in self._workers)})
+                _reap(lambda: {self._controller.pid, *(worker.pid for worker in self._workers.children)})
             )
-            workers = [group.create_task(worker.keep()) for worker in self._workers]
+            self._workers.start(group)
             await self._stopping.wait()
+            self._workers.end()
             self._listener.close()  # else new callers would be kept waiting by a port that nobody serves
             # Streams first: as long as a worker has one, its engine is needed.
-            await self._end(self._workers, workers, self._config.gateway.grace_s + _AFTER_GRACE_S, 0.0)
+            limit_s = self._config.gateway.grace_s + _AFTER_GRACE_S
+            await self._end(self._workers.children, self._workers.tasks, limit_s, 0.0)
             engines_s = self._engines_grace_s()
             await self._end([self._controller], [controller], engines_s + _AFTER_ENGINES_S, _HURRIED_S)
             left = None if self._controller.has_ended_well else await self._tidy_up(engines_s)
+            asking.cancel()
             reaping.cancel()
             telling.cancel()
         if left is not None:
@@ -156,7 +161,7 @@ class _Supervisor:
             log.exception("supervisor.is_mute")
 
     async def _end(
-        self, children: list[Child], tasks: list[asyncio.Task[None]], limit_s: float, hurried_s: float
+        self, children: list[Child], tasks: list[asyncio.Task[str]], limit_s: float, hurried_s: float
     ) -> None:
         """Ask, wait, and then don't ask. A second signal leaves no more than `hurried_s` of the patience."""
         for child in children:
@@ -294,6 +299,14 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
         case _:
             why = error.strerror or error
             return f"{at}: {why} (gateway.host is an address of this machine; try: modelgrid serve --host 127.0.0.1)"
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _become_reaper() -> None:

@@ -55,6 +55,11 @@ class Rows:
         """For those who have inherited the descriptor."""
         return Path(f"/dev/fd/{self.descriptor}")
 
+    @property
+    def has_one(self) -> bool:
+        """One can be taken."""
+        return len(self._taken) < self._count
+
     def take(self) -> int:
         """A row for a process that will be started. It goes on counting what one before it has counted by the minute.
         Raises NoRow."""

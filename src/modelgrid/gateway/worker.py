@@ -6,6 +6,7 @@ import asyncio
 import resource
 import signal
 import socket
+from collections.abc import Callable
 
 import structlog
 import uvloop
@@ -17,29 +18,45 @@ from modelgrid.gateway.options import GatewayOptions
 _log = structlog.get_logger()
 
 _BACKLOG = 2048  # connections that the kernel holds until they are accepted
+_TURN_S = 5.0  # for callers of a retired worker to send another request, whose answer tells them to connect anew
+_LOOK_S = 0.02  # between two looks for a first table
 _LAST_WORDS_S = 1.0  # for answers that are written when the grace time is over
 
 
-def run_worker(listener: socket.socket, options: GatewayOptions) -> None:
+def run_worker(listener: socket.socket, options: GatewayOptions, ready: Callable[[], object] = lambda: None) -> None:
     """Serve until SIGTERM, and then until what is in flight has ended or `options.grace_s` has passed. A second
-    SIGTERM ends at once. SIGINT is left to the parent, whose terminal sends it to all."""
+    SIGTERM ends at once. SIGINT is left to the parent, whose terminal sends it to all.
+
+    `ready` is called when callers are served by a table. SIGUSR1 says that a successor is: see `serve`."""
     _allow_many_files()
-    uvloop.run(_run(listener, options))
+    uvloop.run(_run(listener, options, ready))
 
 
-async def _run(listener: socket.socket, options: GatewayOptions) -> None:
+async def _run(listener: socket.socket, options: GatewayOptions, ready: Callable[[], object]) -> None:
     told = asyncio.Event()
     told_again = asyncio.Event()
+    retired = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: (told_again if told.is_set() else told).set())
+    loop.add_signal_handler(signal.SIGUSR1, retired.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    await serve(listener, options, told, told_again)
+    await serve(listener, options, told, told_again, retired=retired, ready=ready)
 
 
 async def serve(
-    listener: socket.socket, options: GatewayOptions, told: asyncio.Event, told_again: asyncio.Event
+    listener: socket.socket,
+    options: GatewayOptions,
+    told: asyncio.Event,
+    told_again: asyncio.Event,
+    *,
+    retired: asyncio.Event | None = None,
+    ready: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve on `listener` until `told`; then finish what is there, for the grace time or until `told_again`.
+
+    One that is `retired` takes no more connections, and first lets callers turn to its successor: a connection between
+    two requests stays for another one, since a caller may be sending it. Closed under its hands that request would
+    fail. Its answer says that the connection ends.
 
     A worker that can't speak with the controller any more, for a defect, would serve its last table for ever: it ends
     in the same way, and raises."""
@@ -51,17 +68,20 @@ async def serve(
     tasks = [loop.create_task(gateway.board.link.run()), loop.create_task(gateway.board.run())]
     for task in tasks:
         task.add_done_callback(lambda _: failed.set())
+    tasks.append(loop.create_task(_tell_ready(gateway, ready)))
     _log.info("worker serves", worker=options.worker)
     try:
-        await _either(told, failed)
+        await _any(told, failed, *([retired] if retired else []))
         server.close()
+        if retired is not None and retired.is_set() and not told.is_set():
+            await _turn_away(gateway, told, failed)
         _log.info("worker drains", worker=options.worker, connections=len(gateway.connections))
         gateway.drain()
-        await _either(gateway.is_empty, told_again, options.grace_s)
+        await _any(gateway.is_empty, told_again, limit_s=options.grace_s)
         for connection in list(gateway.connections):
             connection.cut()
         if not told_again.is_set():
-            await _either(gateway.is_empty, told_again, _LAST_WORDS_S)
+            await _any(gateway.is_empty, told_again, limit_s=_LAST_WORDS_S)
         for connection in list(gateway.connections):
             connection.abort()
         _log.info("worker ends", worker=options.worker)
@@ -77,9 +97,22 @@ async def serve(
             raise end
 
 
-async def _either(first: asyncio.Event, second: asyncio.Event, limit_s: float | None = None) -> None:
-    """Until one of two events, or until `limit_s` have passed."""
-    waits = [asyncio.ensure_future(event.wait()) for event in (first, second)]
+async def _tell_ready(gateway: Gateway, ready: Callable[[], object]) -> None:
+    while gateway.board.routes is None:
+        await asyncio.sleep(_LOOK_S)
+    ready()
+
+
+async def _turn_away(gateway: Gateway, *hurries: asyncio.Event) -> None:
+    """Until no caller is left, or those who are have had time for another request."""
+    gateway.board.is_draining = True
+    _log.info("worker retires", connections=len(gateway.connections))
+    await _any(gateway.is_empty, *hurries, limit_s=_TURN_S)
+
+
+async def _any(*events: asyncio.Event, limit_s: float | None = None) -> None:
+    """Until one of the events, or until `limit_s` have passed."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
     _, pending = await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
     for wait in pending:
         wait.cancel()

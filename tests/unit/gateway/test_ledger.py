@@ -117,10 +117,10 @@ def test_there_are_no_more_rows_than_were_made(rows: Rows) -> None:
 
 def test_a_row_that_still_counts_is_given_out_before_one_that_nobody_reads(rows: Rows) -> None:
     first, second = rows.take(), rows.take()
-    rows.give_back(second, now=1.0)
-    rows.give_back(first, now=2.0)
+    rows.give_back(first, now=1.0)
+    rows.give_back(second, now=2.0)
     rows.forget(now=LINGER_S + 1.5)
-    assert rows.take() == first
+    assert rows.take() == second
 
 
 def test_every_one_of_the_most_rows_can_be_read() -> None:

@@ -15,6 +15,7 @@ from modelgrid.spec import Parameters
 
 TOKEN_LIMIT: Final = 1_000_000  # strings and brackets that an edit steps over by itself: a fifth of a second
 CHANGE_LIMIT: Final = 1_000  # a body that names a field more often than that is no mistake
+_SEEN_LIMIT_BYTES: Final = 512
 LAX_LIMIT_BYTES: Final = 1 << 20  # JSON as Python's parser takes it is read at the cost of holding every value
 
 
@@ -60,15 +61,6 @@ def read(body: bytes) -> Asked:
         raise BodyError("cannot read the request's body: its JSON is nested too deeply") from None
 
 
-def read_model(body: bytes) -> str:
-    """The model that a JSON body names. Raises BodyError, also if it names none."""
-    return read(body).model or _no_model()
-
-
-def _no_model() -> str:
-    raise BodyError(f"cannot tell which model is asked for: the body names none (send {_EXAMPLE})", "model")
-
-
 def _of_wrong_type(error: Exception) -> BodyError:
     if "$.model" in str(error):
         return BodyError(f"cannot read the request's model: {error} (send a string)", "model")
@@ -102,57 +94,120 @@ def _place(body: bytes, message: str) -> str:
     return f", line {before.count(10) + 1} column {len(before) - before.rfind(10)}"
 
 
-def splice_model(body: bytes, model: str) -> bytes:
-    """`body` with `model` as the value of every top-level ``"model"``; the body must have passed `read_model`."""
-    return Edits(model).apply(body)
-
-
 class Edits:
     """What a model does to the bodies that are sent to it. Made once, applied to each."""
 
-    __slots__ = ("_added", "_fields", "_model", "_names_any")
+    __slots__ = ("_added", "_fields", "_instead", "_is_plain", "_model", "_none_sent", "_others", "_seen", "_sent")
 
     def __init__(self, served_model: str | None, *parameters: Parameters) -> None:
         """`served_model` is put in as the model; None leaves the model as it is. `parameters` follow each other."""
-        names = dict.fromkeys(
-            name for each in parameters for name in (*each.strip, *each.default, *each.set, *each.cap)
-        )
+        names = dict.fromkeys(name for each in parameters for name in _names(each))
         self._fields = {name.encode(): _Field(name, parameters) for name in names}
         self._model: bytes | None = None
         if served_model is not None:
             self._model = msgspec.json.encode(served_model)
             self._fields[b"model"] = _Field("model", (Parameters(set={"model": self._model.decode()}),))
-        others = [name for name in names if name != "model" or served_model is None]
-        self._names_any = _namer(others)
-        added = ((name, self._fields[name.encode()].when_absent) for name in others)
-        self._added = b"".join(b",%b:%b" % (msgspec.json.encode(name), value) for name, value in added if value)
+            names.pop("model", None)
+        self._is_plain = all(_PLAIN.fullmatch(name) for name in names)
+        self._others = [
+            (f"field{place}", b'"%b"' % name.encode(), self._fields[name.encode()]) for place, name in enumerate(names)
+        ]
+        self._added = b"".join(field.addition for _, _, field in self._others)
+        self._sent: Callable[[bytes], msgspec.Struct] | None = None
+        self._none_sent: msgspec.Struct | None = None
+        if names and self._is_plain:
+            rename = {attribute: name for (attribute, _, _), name in zip(self._others, names, strict=True)}
+            sent = msgspec.defstruct("_Sent", [(name, Raw, Raw()) for name in rename], rename=rename, gc=False)
+            self._sent, self._none_sent = msgspec.json.Decoder(sent).decode, sent()
+        self._seen = self._instead = b"" if self._model is None else b'"model":%b' % self._model
 
     def apply(self, body: bytes, *, names_model: bool = True) -> bytes:
         """`body` edited; itself if nothing is to be changed. Raises BodyError.
 
         It must have passed `read`; `names_model` says whether that found a model.
         """
-        value = self._model
-        if value is None or not names_model or (self._names_any is not None and self._names_any(body)):
+        if self._model is None or not names_model or not self._is_plain:
             return self._step_through(body)
-        # The body names a model at its top level. If the key stands there only once, and no escape can hide another,
-        # then that one is it.
+        if self._others:
+            return self._splice(body)
+        # The body names a model at its top level. If that key stands there only once, and no escape can hide another,
+        # then this one is it. Callers write one name the same way again and again: look for that first.
+        at = body.find(self._seen)
+        if at < 0 or body.rfind(b'"model"') != at or body.find(b'"model"', 0, at) >= 0:
+            return self._splice(body)
+        if 92 in body and _may_hide_keys(body):
+            return self._step_through(body)
+        if self._instead is self._seen:
+            return body
+        end = at + len(self._seen)
+        if len(body) < 4096:
+            return body[:at] + self._instead + body[end:]
+        return b"".join((body[:at], self._instead, memoryview(body)[end:]))
+
+    def _splice(self, body: bytes) -> bytes:
+        """Fields that stand in the body once are found by their keys; what is harder is stepped through."""
+        model = self._model
         at = body.find(b'"model"')
-        if at < 0 or body.rfind(b'"model"') != at or (92 in body and body.rfind(b"\\u006") >= 0):
+        if model is None or at < 0 or body.rfind(b'"model"') != at or (92 in body and _may_hide_keys(body)):
             return self._step_through(body)
         start = body.find(b'"', at + 7)
         end = body.find(b'"', start + 1) + 1
-        old = body[start:end]
-        if 92 in old:
+        if 92 in (old := body[start:end]):
             return self._step_through(body)
-        if self._added:
-            close = body.rfind(b"}")
-            return b"".join((body[:start], value, memoryview(body)[end:close], self._added, memoryview(body)[close:]))
-        if old == value:
+        changes = [] if old == model else [(start, end, model)]
+        if self._others and not self._splice_others(body, changes):
+            return self._step_through(body)
+        if end - at < _SEEN_LIMIT_BYTES:
+            self._seen = self._instead = body[at:end]
+            if old != model:
+                self._instead = body[at:start] + model
+        if not changes:
             return body
-        if len(body) < 4096:
-            return body[:start] + value + body[end:]
-        return b"".join((body[:start], value, memoryview(body)[end:]))
+        changes.sort()
+        view, kept = memoryview(body), 0
+        pieces: list[bytes | memoryview] = []
+        for start, end, new in changes:
+            if start < kept:  # the last ones are stripped
+                return self._step_through(body)
+            pieces += (view[kept:start], new)
+            kept = end
+        pieces.append(view[kept:])
+        return b"".join(pieces)
+
+    def _splice_others(self, body: bytes, changes: list[tuple[int, int, bytes]]) -> bool:
+        """Add to `changes`; False if it takes a closer look."""
+        assert self._sent is not None
+        try:
+            sent = self._sent(body)
+        except msgspec.DecodeError:  # it was read laxly
+            return False
+        added = self._added
+        if sent != self._none_sent:
+            added = b""
+            for attribute, key, field in self._others:
+                if not (raw := getattr(sent, attribute)):
+                    added += field.addition
+                    continue
+                at = body.find(key)
+                if body.rfind(key) != at:
+                    return False
+                value = bytes(raw)
+                new = field.instead_of(value)
+                if new is None:
+                    continue
+                start = body.find(value, at + len(key))  # between them is a colon
+                end = start + len(value)
+                if field.is_stripped:
+                    comma = _COMMA.match(body, end)
+                    if comma is not None:
+                        start, end = at, comma.end()
+                    else:  # it is the last one
+                        start = body.rindex(b",", 0, at)
+                changes.append((start, end, new))
+        if added:
+            close = body.rfind(b"}")
+            changes.append((close, close, added))
+        return True
 
     def _step_through(self, body: bytes) -> bytes:
         """The same, from member to member."""
@@ -184,16 +239,12 @@ class Edits:
                     f"cannot edit the request's body: more than {CHANGE_LIMIT:,} of its fields are the same"
                 )
         place = kept_end if kept_end is not None else stripped if stripped is not None else members.opening
-        added = [
-            b"%b:%b" % (msgspec.json.encode(name.decode()), field.when_absent)
-            for name, field in fields.items()
-            if field.when_absent is not None and name not in sent
-        ]
+        added = [field.addition for name, field in fields.items() if field.addition and name not in sent]
         if not pieces and not added and stripped is None:
             return body
         pieces.append(members.view[copied:place])
         if added:
-            pieces += ((b"" if kept_end is None else b","), b",".join(added))
+            pieces.append(b"".join(added)[kept_end is None :])
         pieces.append(members.view[place if stripped is None else before_end :])
         return b"".join(pieces)
 
@@ -202,16 +253,27 @@ def _names(parameters: Parameters) -> tuple[str, ...]:
     return (*parameters.strip, *parameters.default, *parameters.set, *parameters.cap)
 
 
+_HIDING: Final = re.compile(rb"\\u00(?:2[dDeE]|3[\daA]|[46][\da-fA-F]|[57][\daAfF])")
+
+
+def _may_hide_keys(body: bytes) -> bool:
+    """Whether a letter of a plain name is written as an escape, so that a key isn't found by its name."""
+    return body.rfind(b"\\u00") >= 0 and _HIDING.search(body) is not None
+
+
 class _Field:
     """What becomes of one top-level field."""
 
-    __slots__ = ("_cap", "_cap_text", "_put", "is_stripped", "when_absent")
+    __slots__ = ("_cap", "_cap_text", "_put", "addition", "is_stripped")
 
     def __init__(self, name: str, parameters: tuple[Parameters, ...]) -> None:
-        _, self.when_absent, _ = _outcome(name, parameters, is_sent=False)
+        _, put, _ = _outcome(name, parameters, is_sent=False)
+        self.addition = b"" if put is None else b",%b:%b" % (msgspec.json.encode(name), put)
         is_kept, self._put, self._cap = _outcome(name, parameters, is_sent=True)
         self._cap_text = _number(self._cap)
         self.is_stripped = not is_kept and self._put is None
+        if self.is_stripped:
+            self._put = b""
 
     def instead_of(self, value: bytes) -> bytes | None:
         """What takes the place of `value`; None: it stays."""
@@ -245,26 +307,6 @@ def _number(value: float) -> bytes:
     return b"%d" % value if abs(value) < 1e15 and value == int(value) else str(value).encode()
 
 
-def _namer(names: list[str]) -> Callable[[bytes], bool] | None:
-    """Says whether a body sends any of these fields."""
-    if not names:
-        return None
-    if any(re.search(r'["\\\x00-\x1f]', name) for name in names):  # names that no Struct takes
-        return lambda _: True
-    plain = {f"field{place}": name for place, name in enumerate(names)}
-    sent = msgspec.defstruct("_Sent", [(name, Raw, Raw()) for name in plain], rename=plain, gc=False)
-    decode = msgspec.json.Decoder(sent).decode
-    none = sent()
-
-    def names_any(body: bytes) -> bool:
-        try:
-            return decode(body) != none
-        except msgspec.DecodeError:  # it was read laxly
-            return True
-
-    return names_any
-
-
 class _Large(msgspec.Struct, gc=False):
     """Fields that are large where they are sent: stepped over at the speed of C."""
 
@@ -288,6 +330,9 @@ class _Large(msgspec.Struct, gc=False):
 
 _large: Final = msgspec.json.Decoder(_Large).decode
 _LARGE: Final = {name.encode(): name for name in _Large.__struct_fields__}
+
+_PLAIN: Final = re.compile(r"[\w.:-]+", re.ASCII)
+_COMMA: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+")
 
 # The body was read before, so it is JSON. That leaves little to tell apart: strings (which may hold brackets),
 # brackets, and what stands between.

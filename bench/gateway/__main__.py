@@ -10,6 +10,7 @@ from bench.gateway.figures import FIGURES, GROUPS
 from bench.gateway.machine import cores, raise_file_limit, stop_at_signals, tools
 from bench.gateway.peers import peers
 from bench.gateway.processes import Failed
+from bench.gateway.publish import PAGE, keep, publish
 from bench.gateway.run import Plan, run
 from bench.gateway.table import drawn_table
 
@@ -38,6 +39,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("\ninterrupted; nothing is left behind")
     sys.stdout.write(drawn_table(results))
+    if options.keep:
+        path = keep(results.record)
+        publish(path)
+        sys.stdout.write(f"kept in {path}, and shown in {PAGE}\n")
 
 
 def _options() -> argparse.Namespace:
@@ -49,7 +54,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, help="requests a second of the open loop (half a router's most)")
     parser.add_argument("--quick", action="store_true", help="nginx and modelgrid, one round")
     parser.add_argument("--source", type=Path, help="a checkout whose gateway is measured instead of this one")
+    parser.add_argument("--keep", action="store_true", help="keep and publish the figures, as a whole run does")
     options = parser.parse_args()
+    options.keep = options.keep or not (options.only or options.figures or options.quick or options.source)
     if options.quick:
         options.only = options.only or QUICK_PEERS
         options.figures = options.figures or QUICK_FIGURES

@@ -39,16 +39,15 @@ def request(body: bytes) -> bytes:
 
 
 def completion() -> bytes:
-    """The upstream's fixed answer."""
+    """The upstream's fixed answer, of 300 bytes."""
+    message = {"role": "assistant", "content": "Hello there! How can I help you this fine day?!"}
     return _encoded(
         {
             "id": "chatcmpl-bench",
             "object": "chat.completion",
             "created": 1700000000,
             "model": MODEL,
-            "choices": [
-                {"index": 0, "message": {"role": "assistant", "content": "Hello there!"}, "finish_reason": "stop"}
-            ],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 42, "completion_tokens": 4, "total_tokens": 46},
         }
     )

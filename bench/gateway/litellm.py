@@ -12,6 +12,7 @@ from bench.gateway.processes import HOST, Program, running
 
 NAME = "litellm"
 CONNECTIONS = 4  # what is cut off at the end of a load is then a small part of it
+PACE_MS = 10_000  # a thousand streams at a chunk a second would be more than it can do
 STREAMS = 10  # a core of it carries no more at this pace
 
 

@@ -19,7 +19,7 @@ from bench.gateway.streams import READY as READY_STREAMS
 
 _ROOT = Path(__file__).parents[2]
 _SLACK_S = 60.0
-_HELD_S = 60.0
+_HELD_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Peer:
     configuration: Callable[[], object]
     is_router: bool = False  # one of those that are to be outdone
     connections: int = 32  # of its closed loop
+    pace_ms: int = 1000  # between the chunks of a thousand streams
     streams: int = 200  # of which its chunks are measured
 
 
@@ -87,6 +88,7 @@ LITELLM = Peer(
     lambda: litellm.configuration((1, 2, 3, 4)),
     connections=litellm.CONNECTIONS,
     streams=litellm.STREAMS,
+    pace_ms=litellm.PACE_MS,
 )
 
 

@@ -12,18 +12,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.gateway import machine, proc
+from bench.gateway import bodies, machine, proc
 from bench.gateway.load import Callers, set_pace
 from bench.gateway.machine import Split
 from bench.gateway.peers import DIRECT, Peer, Served, served
 from bench.gateway.percentiles import median
-from bench.gateway.processes import Failed
+from bench.gateway.processes import Failed, ask
 from bench.gateway.upstream import Upstream, fixed_upstream, stream_upstream
 
 STREAMS = 200
 CHUNKS = 100
 INTERVAL_MS = 20
-MEMORY_INTERVAL_MS = 1000
 HELD = 1000
 FIRST_APART_MS = 50.0
 _BODIES = {"cpu-300": 300, "cpu-heads": 300, "cpu-8k": 8 << 10, "cpu-1m": 1 << 20}  # long ones last: they linger
@@ -40,6 +39,7 @@ class Plan:
     seconds: float
     split: Split
     rate: int | None = None  # of the open loop; None: half of the slowest router's most
+    limit_s: float = 1320.0  # what has not begun by then is left out
 
 
 @dataclass
@@ -80,7 +80,7 @@ class _Bench:
         self._peers: list[Peer] = []
         self._began = time.monotonic()
         self._date = datetime.datetime.now(datetime.UTC)
-        self._versions: dict[str, object] = {}
+        self._about: dict[str, dict[str, object]] = {}
         self._rate: float | None = None
 
     def build(self, peers: Sequence[Peer]) -> None:
@@ -88,7 +88,7 @@ class _Bench:
             with self._excused(peer):
                 self._say(f"building {peer.name}")
                 peer.build()
-                self._versions[peer.name] = {"version": peer.version(), "configuration": peer.configuration()}
+                self._about[peer.name] = {"version": peer.version(), "configuration": peer.configuration()}
                 self._peers.append(peer)
 
     def measure(self) -> None:
@@ -105,9 +105,9 @@ class _Bench:
         if self._wants("cpu-chunk"):
             self._rounds("chunks", stream_upstream, 1, self._chunks)
         if self._wants("rss-rest", "pss-rest", "rss-idle", "pss-idle"):
-            self._rounds("idle connections", stream_upstream, 1, self._resting, rounds=1)
+            self._rounds("idle connections", stream_upstream, 1, self._resting, times=1)
         if self._wants("rss-streams", "pss-streams", "stream-memory"):
-            self._rounds("active streams", stream_upstream, 1, self._streaming, rounds=1)
+            self._rounds("active streams", stream_upstream, 1, self._streaming, times=1)
         if self._wants("rps-2"):
             self._rounds("2 workers", fixed_upstream, 2, self._throughput)
 
@@ -120,7 +120,9 @@ class _Bench:
             "machine": machine.described(),
             "cores": {"callers": sorted(plan.split.callers(1)), "measured": sorted(plan.split.proxies(1))},
             "plan": {"rounds": plan.rounds, "seconds": plan.seconds, "open_loop_rate": self._rate},
-            "peers": self._versions,
+            "peers": self._about,
+            "columns": self._results.peers,
+            "rows": self._results.figures,
             "notes": self._results.notes,
             "failures": self._results.failures,
             "values": self._results.values,
@@ -132,19 +134,29 @@ class _Bench:
         upstream: Callable[[Path, frozenset[int]], AbstractContextManager[Upstream]],
         workers: int,
         measure: Callable[[Peer, Served, Callers, Upstream], None],
-        rounds: int | None = None,
+        times: int | None = None,
     ) -> None:
         cores = self._plan.split.callers(workers)
         callers = Callers(self._folder, cores)
-        rounds = rounds or self._plan.rounds
+        rounds = times or self._plan.rounds
         for number in range(1, rounds + 1):
             for peer in list(self._peers):
+                if time.monotonic() - self._began > self._plan.limit_s:
+                    self._note(peer, f"{what}: {number - 1} of {rounds} rounds, for want of time")
+                    continue
                 self._say(f"{what}: round {number} of {rounds}, {peer.name}")
                 with self._excused(peer), ExitStack() as stack:
                     to = stack.enter_context(upstream(self._folder, cores))
                     own = self._plan.split.proxies(workers)
                     served_ = stack.enter_context(served(peer, self._folder / peer.name, own, to.ports, workers))
+                    self._ask_without_key(peer, served_)
                     measure(peer, served_, callers, to)
+
+    def _ask_without_key(self, peer: Peer, at: Served) -> None:
+        """Who looks at keys and who doesn't is a part of what they do for their time."""
+        about = self._about[peer.name]
+        if "without_key" not in about:
+            about["without_key"], _ = ask(at.port, bodies.PATH, {"Content-Type": "application/json"}, bodies.chat(300))
 
     def _closed(self, peer: Peer, at: Served, callers: Callers, _: Upstream) -> None:
         seconds = self._plan.seconds
@@ -212,9 +224,9 @@ class _Bench:
         if peer is DIRECT:
             return
         rest = proc.memory(at.pids)
-        set_pace(to.ports[:1], 1000, MEMORY_INTERVAL_MS)
+        set_pace(to.ports[:1], 1000, peer.pace_ms)
         with callers.held_streams(at.port, HELD, apart_ms=2.0):
-            time.sleep(_SETTLE_S + MEMORY_INTERVAL_MS / 1000)
+            time.sleep(_SETTLE_S + peer.pace_ms / 1000)
             full = self._remember("streams", peer, at)
         self._results.add("stream-memory", peer.name, (full.pss_bytes - rest.pss_bytes) / HELD / 1000)
 

@@ -14,10 +14,21 @@ _FREE = "direct"
 class Measured(Protocol):
     """What a table is made of."""
 
-    peers: list[str]
-    figures: list[str]
-    failures: dict[str, str]
-    notes: dict[str, str]
+    @property
+    def peers(self) -> list[str]:
+        """Its columns."""
+
+    @property
+    def figures(self) -> list[str]:
+        """Its rows."""
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Who failed, and why."""
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What differs from one peer to the next."""
 
     def median(self, figure: str, peer: str) -> float | None:
         """The middle of the rounds."""

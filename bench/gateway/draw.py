@@ -1,0 +1,121 @@
+"""The picture: a few figures as bars, readable on light and on dark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from bench.gateway.table import Measured, shown
+
+_WIDTH = 960
+_PANEL_WIDTH = 440
+_MARGIN = 28
+_GAP = 24
+_TITLE = 52
+_HEAD = 46
+_ROW = 24
+_BAR = 14
+_LABEL = 104
+_VALUE = 76
+_OURS = "modelgrid"
+_BASE = "nginx"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One figure's bars."""
+
+    figure: str
+    title: str
+    unit: str
+    decimals: int
+
+
+PANELS = (
+    Panel("cpu-300", "CPU a request", "µs, 300-byte chat", 1),
+    Panel("cpu-chunk", "CPU a chunk", "µs, 200 streams", 1),
+    Panel("added-p50", "Added latency, p50", "ms, at a fixed rate", 2),
+    Panel("added-p99", "Added latency, p99", "ms, at a fixed rate", 2),
+    Panel("cpu-1m", "CPU a request with images", "µs, 1 MB body", 0),
+    Panel("stream-memory", "Memory for each stream", "KB, of 1,000 active ones", 1),
+)
+
+_STYLE = """
+  .card { fill: #ffffff; stroke: #d0d7de; }
+  text { font: 13px -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328; }
+  .title { font-size: 18px; font-weight: 600; }
+  .panel { font-size: 14px; font-weight: 600; }
+  .unit { fill: #59636e; font-size: 12px; }
+  .ours { fill: #1a7f5a; }
+  .base { fill: #818b98; }
+  .other { fill: #b9c2cc; }
+  .value { font-variant-numeric: tabular-nums; }
+  .strong { font-weight: 600; }
+  .cut { stroke: #ffffff; stroke-width: 3; fill: none; }
+  @media (prefers-color-scheme: dark) {
+    .card { fill: #0d1117; stroke: #3d444d; }
+    text { fill: #f0f6fc; }
+    .unit { fill: #9198a1; }
+    .ours { fill: #2ea879; }
+    .base { fill: #8b949e; }
+    .other { fill: #4a525c; }
+    .cut { stroke: #0d1117; }
+  }
+"""
+
+
+def picture(measured: Measured) -> str:
+    """An SVG. A bar that would dwarf the others is cut, and its number says how long it is."""
+    peers = [peer for peer in measured.peers if peer != "direct"]
+    panels = [panel for panel in PANELS if any(shown(measured, panel.figure, peer) is not None for peer in peers)]
+    tall = _HEAD + _ROW * len(peers) + _GAP
+    height = _TITLE + tall * -(-len(panels) // 2) + _MARGIN
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
+        f'viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="What a gateway costs">',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        f'<text class="title" x="{_MARGIN}" y="38">What a gateway costs</text>',
+        f'<text class="unit" x="{_WIDTH - _MARGIN}" y="38" text-anchor="end">less is better</text>',
+    ]
+    for number, panel in enumerate(panels):
+        left = _MARGIN + (number % 2) * (_PANEL_WIDTH + _GAP)
+        parts += _panel(measured, panel, peers, left, _TITLE + (number // 2) * tall)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _panel(measured: Measured, panel: Panel, peers: list[str], left: int, top: int) -> list[str]:
+    values = {peer: shown(measured, panel.figure, peer) for peer in peers}
+    most = _scale([value for value in values.values() if value is not None])
+    room = _PANEL_WIDTH - _LABEL - _VALUE
+    parts = [
+        f'<text x="{left}" y="{top + 24}"><tspan class="panel">{escape(panel.title)}</tspan>'
+        f'<tspan class="unit" dx="8">{escape(panel.unit)}</tspan></text>'
+    ]
+    for row, (peer, value) in enumerate(values.items()):
+        y = top + _HEAD + row * _ROW
+        kind = {_OURS: "ours", _BASE: "base"}.get(peer, "other")
+        strong = " strong" if peer == _OURS else ""
+        parts.append(f'<text class="{strong.strip()}" x="{left}" y="{y + 4}">{escape(peer)}</text>')
+        start = left + _LABEL
+        if value is None:
+            parts.append(f'<text class="unit" x="{start}" y="{y + 4}">not measured</text>')
+            continue
+        width = max(1.0, min(1.0, max(value, 0.0) / most) * room)
+        parts.append(
+            f'<rect class="{kind}" x="{start}" y="{y - _BAR // 2}" width="{width:.1f}" height="{_BAR}" rx="2"/>'
+        )
+        if value > most:
+            at = start + width * 0.8
+            parts.append(f'<path class="cut" d="M{at:.1f} {y + _BAR} l6 -{2 * _BAR}"/>')
+        text = f"{value:,.{panel.decimals}f}"
+        parts.append(f'<text class="value{strong}" x="{start + width + 8:.1f}" y="{y + 4}">{text}</text>')
+    return parts
+
+
+def _scale(values: list[float]) -> float:
+    """The value of the longest whole bar: the largest, unless it is so large that the others would be specks."""
+    ordered = sorted(values)
+    while len(ordered) > 1 and ordered[-1] > 5 * ordered[-2]:
+        ordered.pop()
+    return max(ordered[-1], 1e-9)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from modelgrid.config.document import At, Document, Value
 from modelgrid.config.fields import ModelSection, VirtualSection
 from modelgrid.config.problem import did_you_mean
+from modelgrid.spec.operations import operation_at
 
 _STRANGERS = frozenset(ModelSection.model_fields) - frozenset(VirtualSection.model_fields)
 
@@ -28,6 +29,19 @@ def check_names(document: Document, models: Mapping[str, Value], virtual: Mappin
             document.add(at, f"{alias!r} is {whose}: remove one")
         else:
             owners[alias] = own
+
+
+def check_paths(document: Document, models: Mapping[str, Value]) -> None:
+    """Note paths that two models have for their own: nobody could tell which one is asked there."""
+    owners: dict[str, str] = {}
+    for name, section in models.items():
+        endpoint = section.get("endpoint") if isinstance(section, dict) else None
+        if not isinstance(endpoint, str) or operation_at(endpoint) is not None:
+            continue
+        owner = owners.setdefault(endpoint.rstrip("/"), name)
+        if owner != name:
+            message = f"{endpoint!r} is the path of {owner!r}, too, and no model is named there: give each its own"
+            document.add(("models", name, "endpoint"), message)
 
 
 def check_virtual(document: Document, models: Mapping[str, Value], virtual: Mapping[str, Value]) -> None:

@@ -72,6 +72,9 @@ models:
     scaling:
       min: 0               # 0: started by its first request
       idle: 15m            # and stopped after so long without one
+    # parameters: {default: {temperature: 0.7}, cap: {max_tokens: 4096}}
+    # limits: {requests_per_minute: 600, concurrency: 32}
+    # routing: prefix      # with several replicas: a conversation finds the one that knows it
 
   all-minilm-l6-v2:
     engine: embeddings
@@ -97,6 +100,13 @@ models:
   #   engine: remote
   #   url: http://127.0.0.1:8080/v1
   #   key: ${ELSEWHERE_KEY}
+
+# Further names, each over several models: the first that is up and has room serves.
+# virtual:
+#   smart:
+#     models: [qwen2.5-7b, qwen2.5-0.5b-instruct]
+#     spill_over: 8
+#     aliases: [gpt-4o]
 """
 
 

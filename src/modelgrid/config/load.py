@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from modelgrid.config.build import gateway_config, machine_config, model_spec, storage_config, virtual_spec
 from modelgrid.config.check import check_files, check_models, check_spec
-from modelgrid.config.check_virtual import check_names, check_virtual, without_strangers
+from modelgrid.config.check_virtual import check_names, check_paths, check_virtual, without_strangers
 from modelgrid.config.config import Config
 from modelgrid.config.default import default_text
 from modelgrid.config.document import At, Document, Value, read_document
@@ -148,6 +148,7 @@ def _virtual(document: Document) -> list[VirtualSpec]:
         document.add(("virtual",), "is a mapping of names: write `NAME: {models: […]}` below it")
         return []
     check_names(document, models, virtual)
+    check_paths(document, models)
     check_virtual(document, models, virtual)
     specs = []
     for name, value in virtual.items():

@@ -103,7 +103,9 @@ def served_by_any(operations: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 
 def _own_path(spec: ModelSpec) -> str | None:
     """The path that only this model has; one that is an operation's is nobody's own."""
-    return spec.endpoint if spec.endpoint is not None and operation_at(spec.endpoint) is None else None
+    if spec.endpoint is None or operation_at(spec.endpoint) is not None:
+        return None
+    return spec.endpoint.rstrip("/") or None
 
 
 def describe(model: Model, own: Sequence[Replica], refusal: Refuse | None, ended: str | None) -> tuple[str, str]:

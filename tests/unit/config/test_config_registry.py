@@ -9,6 +9,7 @@ from modelgrid.config import Config, load_config
 from modelgrid.spec import ModelName, ModelSpec
 
 Load = Callable[..., Config]
+Lines = Callable[..., list[str]]
 
 REGISTRY = """\
 models:
@@ -78,6 +79,20 @@ def test_a_registry_in_a_folder_beside_its_services_loads(tmp_path: Path) -> Non
 def test_both_shapes_stand_in_one_file(load: Load) -> None:
     config = load(REGISTRY + "  other: {engine: vllm, source: a/b}\n")
     assert [spec.engine for spec in config.models] == ["custom", "custom", "vllm"]
+
+
+def test_a_path_of_its_own_is_one_model_s(problems: Lines) -> None:
+    text = """\
+        models:
+          a: {service_script: a.py, endpoint: /v1/music}
+          b: {service_script: b.py, endpoint: /v1/music/}
+          c: {service_script: c.py, endpoint: /v1/chat/completions}
+          d: {service_script: d.py, endpoint: /v1/chat/completions}
+    """
+    assert problems(text) == [
+        "modelgrid.yaml:3:39: models.b.endpoint: '/v1/music/' is the path of 'a', too, and no model is named there: "
+        "give each its own"
+    ]
 
 
 def test_a_requirements_file_that_is_named_wins_over_the_one_beside_the_script(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_a_route_tells_what_its_model_says_of_requests() -> None:
 
 @pytest.mark.parametrize(
     ("endpoint", "own"),
-    [(None, None), ("/v1/chat/completions", None), ("/v1/embeddings/", None), ("/v1/music/make", "/v1/music/make")],
+    [(None, None), ("/v1/chat/completions", None), ("/v1/embeddings/", None), ("/v1/music/make/", "/v1/music/make")],
 )
 def test_a_path_that_is_no_operation_s_is_the_model_s_own(endpoint: str | None, own: str | None) -> None:
     assert route_of(replace(MODEL, spec=replace(SPEC, endpoint=endpoint))).endpoint == own

@@ -108,6 +108,8 @@ class Announcer:
 
     async def _news(self, status: Status, client: ControlClient) -> None:
         for model in status.models:
+            if model.behind:
+                continue  # what is news of it is news of a model behind it
             self._say_step(model, status)
             before = self._states.get(model.name)
             if before != model.state:

@@ -62,7 +62,8 @@ def check(named: Path | None) -> None:
     loaded = ask.configuration(named)
     count = len(loaded.models)
     models = f"{count} model{'' if count == 1 else 's'}"
-    click.echo(f"{loaded.path or 'the built-in default'} is fine: {models}")
+    virtual = f", {len(loaded.virtual)} virtual" if loaded.virtual else ""
+    click.echo(f"{loaded.path or 'the built-in default'} is fine: {models}{virtual}")
 
 
 @config.command(short_help="Print the JSON schema, for editors.")

@@ -164,7 +164,7 @@ def _source(written: str, folder: Path) -> str:
 def _scaling(section: ModelSection) -> Scaling:
     scaling = section.scaling
     least = scaling.min
-    if len(section.urls) > 1 and "min" not in scaling.model_fields_set:
+    if section.urls and "min" not in scaling.model_fields_set:
         least = len(section.urls)  # servers that run anyway
     most = scaling.max if scaling.max is not None else max(1, least, len(section.urls))
     return Scaling(min=min(least, most), max=most, idle_s=scaling.idle, target=scaling.target)

@@ -27,7 +27,7 @@ class Engine(Protocol):
     summary: str  # a line for people
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
-        """What it serves, of `modelgrid.spec.operations`."""
+        """What it serves, of `modelgrid.spec.operations`: what the model lists, where it lists anything."""
         ...
 
     def problems(self, model: ModelSpec) -> list[Problem]:

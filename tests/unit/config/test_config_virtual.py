@@ -261,8 +261,12 @@ def test_servers_of_one_model_are_a_replica_each_and_all_used(load: Load) -> Non
     ):
         [found] = load(f"models: {{m: {{{SERVERS}, {scaling}}}}}").models
         assert (found.scaling, found.url, len(found.urls)) == (expected, None, 3)
-    [one] = load('models: {m: {engine: remote, url: "http://127.0.0.1:1/v1"}}').models
-    assert one.scaling == Scaling(0, 1)
+    for field, expected in (
+        ('url: "http://127.0.0.1:1"', Scaling(0, 1)),
+        ('urls: ["http://127.0.0.1:1"]', Scaling(1, 1)),
+    ):
+        [one] = load(f"models: {{m: {{engine: remote, {field}}}}}").models
+        assert one.scaling == expected
 
 
 @pytest.mark.parametrize(

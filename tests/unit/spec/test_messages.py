@@ -5,9 +5,27 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from modelgrid.spec import AccessKey, Demand, Hello, Load, Outcome, Route, RoutingTable, Target, Unavailable
+from modelgrid.spec import (
+    AccessKey,
+    Choice,
+    Demand,
+    Hello,
+    Load,
+    Outcome,
+    Parameters,
+    Quota,
+    Route,
+    Routing,
+    RoutingTable,
+    Target,
+    Unavailable,
+    Virtual,
+)
 from modelgrid.spec.messages import FromWorker, decode_from_worker, decode_table, encode
 
+PARAMETERS = Parameters(
+    strip=("x",), default={"a": '"\\u2028"'}, set={"b": "[1, null, 1e400]"}, cap={"c": 0.5, "d": 1e300}
+)
 TABLE = RoutingTable(
     number=7,
     routes=(
@@ -23,9 +41,30 @@ TABLE = RoutingTable(
             state="ready",
             why="it \u2028 is",
         ),
+        Route(
+            model="told",
+            slot=2,
+            endpoint="/v1/mine",
+            quota=Quota(requests_per_minute=1, tokens_per_minute=2, concurrency=3),
+            parameters=PARAMETERS,
+            routing=Routing(policy="session", session=("header:x-chat", "body:user"), slack=2.0),
+        ),
+        Route(
+            model="smart",
+            virtual=Virtual(
+                choices=(Choice(model="cold"), Choice(model="told", weight=0.5, parameters=PARAMETERS)),
+                choose="weight",
+                spill_over=8,
+                fall_back=False,
+            ),
+        ),
         Route(model="cold"),
     ),
-    keys=(AccessKey(id="k", name="n", sha256="00"),),
+    keys=(
+        AccessKey(id="k", name="n", sha256="00"),
+        AccessKey(id="l", name="m", sha256="01", slot=3, quota=Quota(concurrency=1), models=("smart", "é")),
+    ),
+    last_slot=3,
 )
 
 FROM_WORKERS: list[FromWorker] = [

@@ -46,6 +46,9 @@ bench-gateway: setup ## what the gateway costs beside nginx and the routers of o
 lock: setup ## pin the requirements anew, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --custom-compile-command 'make lock' --group dev pyproject.toml --output-file requirements/dev.txt $(LOCK)
+	@for peer in bench/gateway/requirements/*.in; do \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --no-annotate --custom-compile-command 'make lock' $$peer --output-file $${peer%.in}.txt $(LOCK) || exit; done
 
 clean: ## remove what setup and the tools made
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -36,7 +36,7 @@ PANELS = (
     Panel("cpu-chunk", "CPU a chunk", "µs, 200 streams", 1),
     Panel("added-p50", "Added latency, p50", "ms, at a fixed rate", 2),
     Panel("added-p99", "Added latency, p99", "ms, at a fixed rate", 2),
-    Panel("cpu-1m", "CPU a request with images", "µs, 1 MB body", 0),
+    Panel("cpu-1m", "CPU a large request", "µs, 1 MB body", 0),
     Panel("stream-memory", "Memory for each stream", "KB, of 1,000 active ones", 1),
 )
 
@@ -69,7 +69,7 @@ def picture(measured: Measured) -> str:
     peers = [peer for peer in measured.peers if peer != "direct"]
     panels = [panel for panel in PANELS if any(shown(measured, panel.figure, peer) is not None for peer in peers)]
     tall = _HEAD + _ROW * len(peers) + _GAP
-    height = _TITLE + tall * -(-len(panels) // 2) + _MARGIN
+    height = _TITLE + tall * -(-len(panels) // 2)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
         f'viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="What a gateway costs">',

@@ -23,7 +23,7 @@ def program(peer: str) -> Path:
 
 
 def requirements(peer: str) -> Path:
-    """All that a peer needs, pinned, with hashes. Made from the ``.in`` file beside it by ``make lock-bench``."""
+    """All that a peer needs, pinned, with hashes. Made from the ``.in`` file beside it by ``make lock``."""
     return Path(__file__).with_name("requirements") / f"{peer}.txt"
 
 

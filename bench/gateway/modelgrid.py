@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -28,7 +29,7 @@ from modelgrid.spec.operations import CHAT, COMPLETIONS
 
 _BACKLOG = 4096
 _AMPLE = 1_000_000_000  # a quota that is counted and never reached
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 
 
 def version() -> str:
@@ -67,14 +68,19 @@ def table(ports: tuple[int, ...]) -> RoutingTable:
     return RoutingTable(number=1, routes=(route,), keys=keys)
 
 
-def described() -> dict[str, object]:
-    """Its configuration, for the record."""
-    return {"gateway": asdict(GatewayConfig()), "table": json.loads(encode(table((1, 2, 3, 4))))}
+def described(source: Path) -> dict[str, object]:
+    """What it is made from and its configuration, for the record."""
+    return {
+        "commit": _git(source, "rev-parse", "HEAD"),
+        "changed": bool(_git(source, "status", "--porcelain", "--", "src")),
+        "gateway": asdict(GatewayConfig()),
+        "table": json.loads(encode(table((1, 2, 3, 4)))),
+    }
 
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, cores: frozenset[int], port: int, upstream_ports: tuple[int, ...], workers: int, source: Path = _ROOT
+    folder: Path, cores: frozenset[int], port: int, upstream_ports: tuple[int, ...], workers: int, source: Path
 ) -> Iterator[list[Program]]:
     """The workers, until the block ends. `source` is the checkout whose workers they are."""
     environ = {"MODELGRID_HOME": str(folder / "home"), "PYTHONPATH": str(source / "src")}
@@ -83,7 +89,7 @@ def serving(
     paths.table.write_bytes(encode(table(upstream_ports)))
     command = [sys.executable, "-m", "bench.gateway.link", str(paths.link_socket), str(paths.table)]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(running("controller", command, folder, cores, environ={"PYTHONPATH": str(_ROOT)}))
+        stack.enter_context(running("controller", command, folder, cores, environ={"PYTHONPATH": str(ROOT)}))
         listener = stack.enter_context(socket.socket())
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
@@ -99,3 +105,12 @@ def serving(
                 )
             )
         yield programs
+
+
+def _git(source: Path, *words: str) -> str | None:
+    """None where there is no git, or no repository."""
+    try:
+        done = subprocess.run(["git", "-C", str(source), *words], capture_output=True, text=True, check=True)  # noqa: S607
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

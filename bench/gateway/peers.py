@@ -94,8 +94,10 @@ LITELLM = Peer(
 
 def peers(names: Sequence[str] | None, source: Path | None) -> list[Peer]:
     """The columns of these names, or all. Raises Failed."""
-    serve = modelgrid.serving if source is None else functools.partial(modelgrid.serving, source=source.resolve())
-    ours = Peer("modelgrid", _nothing, modelgrid.version, serve, modelgrid.described)
+    source = (source or modelgrid.ROOT).resolve()
+    serve = functools.partial(modelgrid.serving, source=source)
+    described = functools.partial(modelgrid.described, source)
+    ours = Peer("modelgrid", _nothing, modelgrid.version, serve, described)
     known = {peer.name: peer for peer in (DIRECT, NGINX, ours, *_routers(), LITELLM)}
     unknown = [name for name in names or () if name not in known]
     if unknown:

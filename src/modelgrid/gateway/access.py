@@ -16,17 +16,17 @@ _IN_PROTOCOL = b"openai-insecure-api-key."  # how a browser sends a key with a W
 class Caller:
     """Whoever holds one key."""
 
-    __slots__ = ("_models", "gate", "id", "name")
+    __slots__ = ("gate", "id", "models", "name")
 
     def __init__(self, key: AccessKey, gate: Gate | None) -> None:
         self.id = key.id
         self.name = key.name
         self.gate = gate
-        self._models = None if key.models is None else frozenset(key.models)
+        self.models = None if key.models is None else frozenset(key.models)
 
     def may_use(self, model: str) -> bool:
         """A model, by its own name."""
-        return self._models is None or model in self._models
+        return self.models is None or model in self.models
 
 
 class Access:

@@ -100,13 +100,13 @@ def ok(body: bytes) -> Answer:
     return Answer(status=200, body=body)
 
 
-def render(answer: Answer, *, request_id: str, connection: bytes, head_only: bool) -> bytes:
+def render(answer: Answer, *, request_id: bytes, connection: bytes, head_only: bool) -> bytes:
     """The answer as bytes; `connection` is the line that says what becomes of the connection, or empty."""
     lines = [status_line(answer.status)]
     headers = (
         ("content-type", answer.type),
         ("content-length", str(len(answer.body))),
-        ("x-request-id", request_id),
+        ("x-request-id", request_id.decode("latin-1")),
         *answer.headers,
     )
     lines += [f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers]
@@ -186,6 +186,12 @@ def head_too_large(limit_bytes: int) -> Answer:
     """More than a request's line and headers may have."""
     message = f"cannot read the request: its line and headers are larger than {limit_bytes} bytes (send less)"
     return error(431, REQUEST, message, "headers_too_large")
+
+
+def no_model_in_body() -> Answer:
+    """JSON that names no model."""
+    message = 'cannot tell which model is asked for: the body names none (send {"model": "NAME", …})'
+    return error(400, REQUEST, message, param="model")
 
 
 def unknown_model(model: str, routes: Iterable[Route]) -> Answer:

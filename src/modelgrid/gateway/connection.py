@@ -12,7 +12,7 @@ from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.options import GONE_S, LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES
 from modelgrid.gateway.receiver import Ready, Receiver
 from modelgrid.gateway.receiver import Service as Checks
-from modelgrid.gateway.request import Head, Request
+from modelgrid.gateway.request import Request
 
 
 class Job(Protocol):
@@ -71,7 +71,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._heads = service.heads
+        self._find_head = service.heads.find
         self._deadline = Deadline(service.loop, self._expire)
         self._ready: list[Ready] = []
 
@@ -91,7 +91,7 @@ class ClientConnection(asyncio.Protocol):
     # What a reply calls: see `Caller`.
 
     @property
-    def request_id(self) -> str:
+    def request_id(self) -> bytes:
         """See `Caller`."""
         assert self._request is not None
         return self._request.id
@@ -101,15 +101,6 @@ class ClientConnection(asyncio.Protocol):
         """See `Caller`."""
         assert self._request is not None
         return self._request.head.is_http10
-
-    @property
-    def is_kept(self) -> bool:
-        """See `Caller`."""
-        request = self._request
-        assert request is not None
-        head = request.head
-        is_plain = head.is_kept and not head.is_http10 and request.upload is None
-        return is_plain and not self._is_closing and not self._service.is_draining
 
     def connection_line(self, *, must_close: bool = False) -> bytes:
         """See `Caller`."""
@@ -125,6 +116,28 @@ class ClientConnection(asyncio.Protocol):
         """See `Caller`."""
         if self._transport is not None:
             self._transport.write(data)
+
+    def relay_whole(self, start: bytes, body: bytes, *, has_id: bool) -> bool:
+        """See `Caller`."""
+        request = self._request
+        transport = self._transport
+        service = self._service
+        if request is None or transport is None or request.upload is not None:
+            return False
+        head = request.head
+        if not head.is_plain or self._is_closing or service.is_draining:
+            return False
+        if has_id:
+            transport.write(b"%b%d\r\n\r\n%b" % (start, len(body), body))
+        else:
+            transport.write(b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (start, len(body), request.id, body))
+        if self._ready or self._held or self._receiver is not None or len(request.body) > SMALL_BYTES:
+            self.finish()
+        else:
+            self._request = self._job = None
+            self._is_resting = True
+            self._deadline.move(service.options.keep_alive_s)
+        return True
 
     def answer(self, answer: Answer) -> None:
         """See `Caller`."""
@@ -200,10 +213,17 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(answers.too_many_connections(self._service.options.connections))
 
     def data_received(self, data: bytes) -> None:
-        if self._is_resting and (seen := self._heads.find(data)) is not None:
+        if self._is_resting and (seen := self._find_head(data)) is not None:
             head, start, length = seen
-            if len(data) - start == length and head.access is self._service.access:
-                self._serve_whole(head, data[start:])
+            service = self._service
+            if len(data) - start == length and length <= SMALL_BYTES and head.access is service.access:
+                # The request is all there, and nothing is left to parse: what nearly all requests come by.
+                self._is_resting = False
+                request = self._request = Request(head, head.sent_id or service.request_id(), data[start:])
+                job = service.serve(self, request)
+                if self._request is request:
+                    self._job = job
+                    self._deadline.stop()
                 return
         if self._tunnel is not None:
             self._tunnel.from_caller(data)
@@ -297,19 +317,6 @@ class ClientConnection(asyncio.Protocol):
             self._receiver = Receiver(self._service, self, self._ready)
         self._receiver.feed(data)
         self._is_deaf = self._is_deaf or self._receiver.is_done
-
-    def _serve_whole(self, head: Head, body: bytes) -> None:
-        """A request that came at once, with a head that was seen before: nothing is left to parse."""
-        service = self._service
-        self._is_resting = False
-        request = self._request = Request(head, head.sent_id or service.request_id(), body)
-        if len(body) > SMALL_BYTES and not service.hold(len(body)):
-            self.answer(answers.too_many_bodies(service.options.bodies_bytes))
-            return
-        job = service.serve(self, request)
-        if self._request is request:
-            self._job = job
-            self._deadline.stop()
 
     # Answering, in order.
 

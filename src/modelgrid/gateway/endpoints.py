@@ -111,11 +111,12 @@ ENDPOINTS: Final = (
 class Found:
     """What a method and a path mean, and how the engine is asked."""
 
-    __slots__ = ("act", "endpoint", "is_anthropic", "is_rooted", "model", "operation", "path", "verb")
+    __slots__ = ("act", "endpoint", "is_anthropic", "is_relayed", "is_rooted", "model", "operation", "path", "verb")
 
     def __init__(self, endpoint: Endpoint, path: str, model: str = "") -> None:
         self.endpoint = endpoint
         self.act = endpoint.act
+        self.is_relayed = endpoint.act is Act.RELAY
         self.operation = endpoint.operation
         self.verb = endpoint.method.encode()
         self.model = model  # where the path names it

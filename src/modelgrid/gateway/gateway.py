@@ -12,7 +12,7 @@ import structlog
 from modelgrid.gateway import answers, plain
 from modelgrid.gateway.access import Caller, credential
 from modelgrid.gateway.answers import Answer
-from modelgrid.gateway.body import BodyError, read_model
+from modelgrid.gateway.body import BodyError, read
 from modelgrid.gateway.connection import ClientConnection, Job
 from modelgrid.gateway.control import ControlRequest
 from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
@@ -36,23 +36,20 @@ class Gateway:
     def __init__(self, loop: asyncio.AbstractEventLoop, options: GatewayOptions) -> None:
         self.loop = loop
         self.options = options
-        self.board = Switchboard(loop, options)
+        self.board = Switchboard(loop, options, self._switched)
         self.heads: Heads[Head] = Heads(CALLER_HEADS, options.header_bytes)
         self.connections: set[ClientConnection] = set()
         self.is_empty = asyncio.Event()
         self.is_empty.set()
+        self.access: object = None
+        self.is_draining = False
         self._held_bytes = 0
         self._ids = count(1)
-        self._id_prefix = f"{secrets.token_hex(6)}-"
-
-    @property
-    def is_draining(self) -> bool:
-        """Nothing new is taken."""
-        return self.board.is_draining
+        self._id_prefix = f"{secrets.token_hex(6)}-".encode()
 
     def drain(self) -> None:
         """Finish what is there, take nothing new."""
-        self.board.is_draining = True
+        self.is_draining = True
         for connection in list(self.connections):
             connection.drain()
 
@@ -77,14 +74,9 @@ class Gateway:
         self._held_bytes += count
         return self._held_bytes <= self.options.bodies_bytes
 
-    def request_id(self) -> str:
+    def request_id(self) -> bytes:
         """See `Service`."""
-        return f"{self._id_prefix}{next(self._ids):x}"
-
-    @property
-    def access(self) -> object:
-        """See `Service`."""
-        return self.board.routes
+        return b"%b%x" % (self._id_prefix, next(self._ids))
 
     def check(self, head: Head) -> Found | Answer:
         """See `Service`."""
@@ -109,11 +101,11 @@ class Gateway:
         found = request.head.found
         assert isinstance(found, Found)
         try:
-            if found.act is Act.RELAY:
+            if found.is_relayed and request.upload is None:
                 return self._relay(connection, request, found)
             return self._serve(connection, request, found)
         except Exception:
-            _log.exception("request failed", request=request.id, path=request.head.path)
+            _log.exception("request failed", request=request.id.decode("latin-1"), path=request.head.path)
             connection.answer(answers.internal())
             return None
 
@@ -130,6 +122,8 @@ class Gateway:
             connection.answer(answers.no_table())
             return None
         match found.act:
+            case Act.RELAY:
+                return self._relay_upload(PassThrough(connection, found), request, found)
             case Act.PLAIN:
                 return self._relay_plain(connection, request, found)
             case Act.OWN:
@@ -148,18 +142,40 @@ class Gateway:
                 connection.answer(self._describe(routes, found.model, request.head.caller))
         return None
 
+    def _switched(self, routes: Routes) -> None:
+        self.access = routes
+
     # Models.
 
     def _relay(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
-        reply = PassThrough(connection, found)
-        if request.upload is not None:
-            return self._relay_upload(reply, request, found)
+        """What nearly all requests come by, so calls are spared where it can still be read."""
+        body = request.body
+        head = request.head
+        caller = head.caller
+        board = self.board
         try:
-            named = read_model(request.body)
+            named = read(body).model or ""
         except BodyError as error:
-            self._refuse(reply, found, answers.bad_request(str(error), error.param))
+            why = answers.bad_request(str(error), error.param)
+            self._refuse(PassThrough(connection, found), found, why)
             return None
-        return self._enter(reply, request, found, named, request.body, self._lines(request))
+        lane = None if board.routes is None else board.routes.by_name.get(named)
+        if (
+            lane is None
+            or found.operation not in lane.operations
+            or (caller is not None and caller.models is not None and lane.model not in caller.models)
+        ):
+            self._refuse(PassThrough(connection, found), found, self._why_not(named, found, caller))
+            return None
+        lines = head.forward if head.sent_id else b"%bx-request-id: %b\r\n" % (head.forward, request.id)
+        relay = Relay(board, PassThrough(connection, found), found, request, named, body, lines, caller)
+        relay.enter(lane)
+        return relay
+
+    def _why_not(self, named: str, found: Found, caller: Caller | None) -> Answer:
+        lane = self._find(named, found, caller) if named else answers.no_model_in_body()
+        assert isinstance(lane, Answer)
+        return lane
 
     def _relay_plain(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
         reply = plain.PlainReply(connection, found)
@@ -244,7 +260,7 @@ class Gateway:
         routes = self.board.routes
         if routes is None:
             return answers.no_table()
-        lane = routes.find(named)
+        lane = routes.by_name.get(named)
         if lane is None:
             return answers.unknown_model(named, routes.table.routes)
         if caller is not None and not caller.may_use(lane.model):
@@ -256,7 +272,7 @@ class Gateway:
     def _lines(self, request: Request) -> bytes:
         """The headers that the engine gets."""
         head = request.head
-        return head.forward if head.sent_id else b"%bx-request-id: %b\r\n" % (head.forward, request.id.encode())
+        return head.forward if head.sent_id else b"%bx-request-id: %b\r\n" % (head.forward, request.id)
 
     def _refuse(self, reply: Reply, found: Found, answer: Answer) -> None:
         """A request that never became one of a model's."""
@@ -284,7 +300,7 @@ class Gateway:
         return msgspec.json.encode({"status": "ok", "worker": self.options.worker, "table": number})
 
     def _describe(self, routes: Routes, model: str, caller: Caller | None) -> Answer:
-        lane = routes.find(model)
+        lane = routes.by_name.get(model)
         if lane is None:
             return answers.unknown_model(model, routes.table.routes)
         if caller is not None and not caller.may_use(lane.model):

@@ -31,10 +31,9 @@ def chat_body(model: str, text: bytes) -> bytes:
     return msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": content}], "stream": True})
 
 
-def engine_lines(request_id: str) -> bytes:
+def engine_lines(request_id: bytes) -> bytes:
     """The headers that the engine gets instead of the caller's, which speak of text."""
-    lines = f"content-type: application/json\r\naccept: text/event-stream\r\nx-request-id: {request_id}\r\n"
-    return lines.encode("latin-1")
+    return b"content-type: application/json\r\naccept: text/event-stream\r\nx-request-id: %b\r\n" % request_id
 
 
 class PlainReply:

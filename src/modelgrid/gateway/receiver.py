@@ -24,19 +24,14 @@ class Service(Protocol):
     loop: asyncio.AbstractEventLoop
     heads: Heads[Head]
 
-    @property
-    def access(self) -> object:
-        """The keys in force; a head that was checked against others is checked again."""
-        ...
-
-    @property
-    def is_draining(self) -> bool: ...
+    access: object  # the table in force; a head that was checked by another is checked again
+    is_draining: bool
 
     def hold(self, count: int) -> bool:
         """`count` more bytes of bodies are held (fewer, where negative); False where that is too much."""
         ...
 
-    def request_id(self) -> str: ...
+    def request_id(self) -> bytes: ...
 
     def check(self, head: Head) -> Found | Answer:
         """What a request's head asks for, or why it won't be answered; its body is not there yet."""

@@ -177,7 +177,7 @@ class Relay:
 
     def on_body(self, data: bytes, ended: bool) -> None:
         """The engine goes on, or ends."""
-        if not self._first_byte_s and data:
+        if self._usage is not None and not self._first_byte_s and data:
             self._first_byte_s = monotonic() - self._began_at
         usage = self._usage
         if usage is not None:
@@ -279,11 +279,11 @@ class Relay:
         self._standing = standing
         self._era = board.replicas.begin(standing)
         self._destination = destination = standing.destination
-        upstream = board.pool.take(destination.origin)
-        if upstream is None:
-            self._connect(standing)
+        idle = destination.origin.idle
+        if idle:
+            self._transmit(idle.pop(), destination)
         else:
-            self._transmit(upstream)
+            self._connect(standing)
 
     def _choose_model(self, lane: Lane) -> Lane | Answer:
         """One of the models behind a virtual one, which has a place for it."""
@@ -387,12 +387,11 @@ class Relay:
         elif not result.is_open:
             self.on_lost(Loss("broke", "closed the connection before it was asked"))
         else:
-            self._transmit(result)
+            assert self._destination is not None
+            self._transmit(result, self._destination)
 
-    def _transmit(self, upstream: Upstream) -> None:
+    def _transmit(self, upstream: Upstream, destination: Destination) -> None:
         """Send the request."""
-        destination = self._destination
-        assert destination is not None
         body = self._body
         choice = self._choice
         if (not destination.is_plain or choice is not None or destination.served != self._named) and self._is_edited:
@@ -404,19 +403,17 @@ class Relay:
                 self._refuse(answers.bad_request(str(error), error.param))
                 return
         self._upstream = upstream
-        upstream.send(self, self._head(destination, b"content-length: %d\r\n" % len(body)), body)
-
-    def _head(self, destination: Destination, framing: bytes) -> bytes:
         found = self._found
-        return b"%b %b%b%b HTTP/1.1\r\n%b%b%b\r\n" % (
+        head = b"%b %b%b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
             found.verb,
             destination.root if found.is_rooted else destination.base,
             found.path,
             self._request.head.query,
             destination.lines,
             self._lines,
-            framing,
+            len(body),
         )
+        upstream.send(self, head, body)
 
     # Waiting.
 
@@ -488,11 +485,16 @@ class Relay:
             meter.done(status, now - self._began_at, self._first_byte_s)
         else:
             meter.done(status, now - self._began_at, self._first_byte_s, usage.input, usage.output, usage.cached)
-        for gate in (self._caller_gate, self._gate, self._choice_gate):
-            if gate is not None:
-                gate.release()
-                if usage is not None:
-                    gate.spend(usage.input + usage.output, now)
+        tokens = 0 if usage is None else usage.input + usage.output
+        gate = self._caller_gate
+        if gate is not None:
+            gate.release()
+            gate.spend(tokens, now)
+        if self._gate is not None or self._choice_gate is not None:
+            for gate in (self._gate, self._choice_gate):
+                if gate is not None:
+                    gate.release()
+                    gate.spend(tokens, now)
 
     def _release(self) -> None:
         standing = self._standing

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import structlog
 
 from modelgrid.gateway.breaker import Breaker, State, is_engine_error, may_eject
-from modelgrid.gateway.ledger import Ledger
+from modelgrid.gateway.ledger import SLOT_WORDS, Ledger
 from modelgrid.gateway.standing import Standing
 from modelgrid.spec import Load, RoutingTable, Target
 
@@ -37,6 +37,7 @@ class Replicas:
         self._changed = changed
         self._cleared = cleared
         self._ledger = ledger or Ledger.alone()
+        self._own = self._ledger.own
         self._standings: dict[str, Standing] = {}
         self._number = -1  # of the table in force
         self._timers: dict[Standing, asyncio.TimerHandle] = {}
@@ -64,7 +65,8 @@ class Replicas:
         self._turn = standing.turn = self._turn + 1
         count = standing.in_flight
         standing.in_flight = count + 1
-        self._ledger.begin(standing.slot)
+        if standing.slot:
+            self._own[standing.slot * SLOT_WORDS] += 1  # as `Ledger.begin` does, which is a call
         if not count:
             self._changed()
         breaker = standing.breaker
@@ -76,7 +78,8 @@ class Replicas:
         """One that began has ended, however it did."""
         count = standing.in_flight - 1
         standing.in_flight = count
-        self._ledger.end(standing.slot)
+        if standing.slot:
+            self._own[standing.slot * SLOT_WORDS] -= 1
         if not count:
             self._changed()
             if not standing.is_listed:

@@ -13,21 +13,21 @@ class Caller(Protocol):
     """Where a reply is written: the caller's connection, while this request is its turn."""
 
     @property
-    def request_id(self) -> str: ...
+    def request_id(self) -> bytes: ...
 
     @property
     def is_http10(self) -> bool: ...
-
-    @property
-    def is_kept(self) -> bool:
-        """It speaks HTTP/1.1, and its connection stays: nothing has to be said of it."""
-        ...
 
     def connection_line(self, *, must_close: bool = False) -> bytes:
         """The header that says what becomes of the connection after this answer; decides it as well."""
         ...
 
     def write(self, data: bytes) -> None: ...
+
+    def relay_whole(self, start: bytes, body: bytes, *, has_id: bool) -> bool:
+        """A whole answer that begins with `start`, up to its length; it has a request's id or gets one. False where
+        more has to be said: nothing was written then."""
+        ...
 
     def finish(self) -> None:
         """The answer is whole."""
@@ -100,18 +100,10 @@ class PassThrough:
 
     def whole(self, head: EngineHead, body: bytes) -> None:
         """One write."""
-        caller = self._caller
-        if not caller.is_kept or self._head_only:
+        self.is_begun = True
+        if not self._caller.relay_whole(head.whole, body, has_id=head.has_id):
             self.begin(head, len(body))
             self.add(body, True)
-            return
-        self.is_begun = True
-        if head.has_id:
-            caller.write(b"%b%d\r\n\r\n%b" % (head.whole, len(body), body))
-        else:
-            request_id = caller.request_id.encode("latin-1")
-            caller.write(b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (head.whole, len(body), request_id, body))
-        caller.finish()
 
     def begin(self, head: EngineHead, length: int | None) -> None:
         """Prepare the head; it is written with what comes first."""
@@ -128,7 +120,7 @@ class PassThrough:
         else:
             lines.append(b"transfer-encoding: chunked\r\n")
         if not head.has_id:
-            lines.append(b"x-request-id: %b\r\n" % caller.request_id.encode("latin-1"))
+            lines.append(b"x-request-id: %b\r\n" % caller.request_id)
         lines += [caller.connection_line(must_close=must_close), b"\r\n"]
         self._head = b"".join(lines)
         self._is_events = self._found.endpoint.streams and head.is_events and length is None

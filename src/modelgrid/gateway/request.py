@@ -37,6 +37,7 @@ class Head:
         "found",
         "is_http10",
         "is_kept",
+        "is_plain",
         "method",
         "path",
         "query",
@@ -62,7 +63,8 @@ class Head:
         self.forward = forward  # the headers that go on, as lines
         self.is_http10 = is_http10
         self.is_kept = is_kept  # the connection may be used again
-        self.sent_id = read.get(b"x-request-id", b"").decode("latin-1")
+        self.is_plain = is_kept and not is_http10 and method != "HEAD"  # nothing has to be said of the connection
+        self.sent_id = read.get(b"x-request-id", b"")
         self.found: Found | Answer | None = None  # what it asks for, or why it won't be answered
         self.access: object = None  # the table whose keys said so
         self.caller: Caller | None = None  # who holds the key that was sent
@@ -79,7 +81,7 @@ class Request:
     def __init__(
         self,
         head: Head,
-        id: str,
+        id: bytes,
         body: bytes = b"",
         upload: Upload | None = None,
     ) -> None:
@@ -89,7 +91,7 @@ class Request:
         self.upload = upload  # a body that is relayed while it comes
 
     def __repr__(self) -> str:
-        return f"Request({self.id} {self.head.method} {self.head.path})"
+        return f"Request({self.id!r} {self.head.method} {self.head.path})"
 
 
 def note(headers: dict[bytes, bytes], name: bytes, value: bytes) -> None:

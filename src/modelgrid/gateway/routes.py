@@ -140,12 +140,8 @@ class Routes:
             if route.virtual is not None:
                 self.lanes[route.model].options = Options(route.virtual, self._route, self._standings)
         aliases = {alias: self.lanes[route.model] for route in reversed(table.routes) for alias in route.aliases}
-        self._by_name = aliases | self.lanes
+        self.by_name = aliases | self.lanes
         self._by_endpoint = {route.endpoint: self.lanes[route.model] for route in table.routes if route.endpoint}
-
-    def find(self, name: str) -> Lane | None:
-        """By a model's name or alias."""
-        return self._by_name.get(name)
 
     def at_endpoint(self, path: str) -> Lane | None:
         """By a path that a model has of its own."""

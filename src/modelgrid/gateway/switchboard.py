@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,11 +32,14 @@ _log = structlog.get_logger()
 class Switchboard:
     """One worker's state. Everything here happens in one thread, between two turns of its loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: GatewayOptions) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, options: GatewayOptions, switched: Callable[[Routes], None]
+    ) -> None:
         self.loop = loop
         self.options = options
         self.routes: Routes | None = None
         self.link = Link(options.link_socket, options.worker, self.take_table, self._greet)
+        self._switched = switched
         self.pool = Pool(loop, options)
         self.ledger = open_ledger(options.ledger, options.row)
         self.meters = Meters(options.worker)
@@ -43,7 +47,6 @@ class Switchboard:
         self.connections = 0
         self._waiting = Waiting(self.link.send)
         self._flexible: set[Relay] = set()  # who wait for one of the models behind a virtual one
-        self.is_draining = False
         self.tasks: set[asyncio.Task[Upstream | Loss]] = set()  # connections to engines that are being made
         self._load_timer: asyncio.TimerHandle | None = None
 
@@ -55,7 +58,7 @@ class Switchboard:
 
     def find(self, name: str) -> Lane | None:
         """The model of that name in the table in force."""
-        return None if self.routes is None else self.routes.find(name)
+        return None if self.routes is None else self.routes.by_name.get(name)
 
     def unknown_model(self, name: str) -> Answer:
         """Why there is none."""
@@ -120,6 +123,7 @@ class Switchboard:
         # can go where the table doesn't lead any more, so a replica that it leaves out is idle for good.
         standings = self.replicas.follow(table)
         self.routes = Routes(table, standings, self.pool.origin, self.ledger, self.meters, self.routes)
+        self._switched(self.routes)
         self.pool.allow(self.routes.origins)
         self._tell_load()
         self._wake()

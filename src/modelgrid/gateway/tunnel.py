@@ -10,6 +10,7 @@ from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.request import Request
 from modelgrid.gateway.routes import Destination
+from modelgrid.gateway.upstream import Upstream
 
 _SWITCHED = 101
 
@@ -94,11 +95,7 @@ class SocketRelay(Relay):
 
     # What differs from a request with a body.
 
-    @property
-    def _is_edited(self) -> bool:
-        return False
-
-    def _head(self, destination: Destination, framing: bytes) -> bytes:  # noqa: ARG002  it has no body
+    def _transmit(self, upstream: Upstream, destination: Destination) -> None:
         head = self._request.head
         lines = self._lines
         protocols = head.read.get(b"sec-websocket-protocol")
@@ -109,13 +106,15 @@ class SocketRelay(Relay):
             if kept := without_credential(protocols):
                 lines += b"sec-websocket-protocol: %b\r\n" % kept
         query = urlencode({**dict(query_of(self._request)), "model": destination.served})
-        return b"GET %b%b?%b HTTP/1.1\r\n%b%bconnection: Upgrade\r\nupgrade: websocket\r\n\r\n" % (
+        asked = b"GET %b%b?%b HTTP/1.1\r\n%b%bconnection: Upgrade\r\nupgrade: websocket\r\n\r\n" % (
             destination.base,
             self._found.path,
             query.encode(),
             destination.lines,
             lines,
         )
+        self._upstream = upstream
+        upstream.send(self, asked, b"")
 
     def _close(self) -> None:
         if self._is_over:

@@ -216,13 +216,19 @@ class Upstream(asyncio.Protocol):
             self._transport.resume_reading()
             self._deadline.move(self._limit_s)
 
-    def rest(self) -> None:
-        """Kept in the pool, for a while."""
+    def rest(self) -> bool:
+        """Be kept in the pool, for a while. False where it can't be: it is closed, or not all that was written is
+        sent. An engine may answer before it has read all of a request; what is left of it would begin the next one."""
+        transport = self._transport
+        if transport is None or transport.get_write_buffer_size() or transport.is_closing():
+            return False
         self._deadline.move(UPSTREAM_IDLE_S)
+        return True
 
     def close(self) -> None:
         """Close, without regard to what is still to be sent or read."""
         self._deadline.close()
+        self._pool.forget(self)
         if self._transport is not None:
             self._transport.abort()
 
@@ -245,7 +251,7 @@ class Upstream(asyncio.Protocol):
                 head, start, length = seen
                 if len(data) - start == length:
                     self._exchange = None
-                    self._pool.put_back(self, self._can_be_kept)
+                    self._pool.put_back(self, is_reusable=True)
                     exchange.on_whole(head, data[start:])
                     return
             self._begin(data)
@@ -428,13 +434,8 @@ class Upstream(asyncio.Protocol):
         if self._is_ended:
             self._exchange = None
             self._parser = None
-            self._pool.put_back(self, self._is_kept and self._can_be_kept)
+            self._pool.put_back(self, self._is_kept)
         exchange.on_body(data, self._is_ended)
-
-    @property
-    def _can_be_kept(self) -> bool:
-        # An engine may answer before it has read all of the request; what is left of it would begin the next one.
-        return self._transport is not None and self._transport.get_write_buffer_size() == 0
 
     def _lose(self, loss: Loss) -> None:
         exchange, self._exchange = self._exchange, None
@@ -488,15 +489,6 @@ class Pool:
             origin = self._origins[key] = Origin(*key)
         return origin
 
-    def take(self, origin: Origin) -> Upstream | None:
-        """A kept connection, if there is one."""
-        idle = origin.idle
-        while idle:
-            upstream = idle.pop()
-            if upstream.is_open:
-                return upstream
-        return None
-
     async def connect(self, origin: Origin) -> Upstream | Loss:
         """A new connection."""
         limit_s = self.options.connect_timeout_s
@@ -524,8 +516,7 @@ class Pool:
     def put_back(self, upstream: Upstream, is_reusable: bool) -> None:
         """A connection whose answer has ended, or that nobody wants."""
         origin = upstream.origin
-        if is_reusable and origin.is_allowed and len(origin.idle) < UPSTREAM_IDLE and upstream.is_open:
-            upstream.rest()
+        if is_reusable and origin.is_allowed and len(origin.idle) < UPSTREAM_IDLE and upstream.rest():
             origin.idle.append(upstream)
         else:
             upstream.close()

@@ -6,12 +6,13 @@ import asyncio
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 import uvloop
 
 from modelgrid.gateway.connection import ClientConnection
+from modelgrid.gateway.door import Door
 from modelgrid.gateway.gateway import Gateway
 from modelgrid.gateway.options import GatewayOptions
 
@@ -63,7 +64,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     gateway = Gateway(loop, options)
     gateway.board.read_table_file()
-    server = await loop.create_server(lambda: ClientConnection(gateway), sock=listener, backlog=_BACKLOG)
+    close_door = await _open_door(listener, gateway)
     failed = asyncio.Event()
     tasks = [loop.create_task(gateway.board.link.run()), loop.create_task(gateway.board.run())]
     for task in tasks:
@@ -72,7 +73,7 @@ async def serve(
     _log.info("worker serves", worker=options.worker)
     try:
         await _any(told, failed, *([retired] if retired else []))
-        server.close()
+        await close_door()
         if retired is not None and retired.is_set() and not told.is_set():
             await _turn_away(gateway, told, failed)
         _log.info("worker drains", worker=options.worker, connections=len(gateway.connections))
@@ -86,7 +87,7 @@ async def serve(
             connection.abort()
         _log.info("worker ends", worker=options.worker)
     finally:
-        server.close()
+        await close_door()
         for task in tasks:
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -97,6 +98,21 @@ async def serve(
             raise end
 
 
+async def _open_door(listener: socket.socket, gateway: Gateway) -> Callable[[], Awaitable[None]]:
+    """Take connections; what is answered ends that. Alone, the loop does it best."""
+    if gateway.options.workers > 1:
+        ledger = gateway.board.ledger
+        door = Door(gateway.loop, listener, ledger, lambda: ClientConnection(gateway), lambda: len(gateway.connections))
+        door.open()
+        return door.close
+    server = await gateway.loop.create_server(lambda: ClientConnection(gateway), sock=listener, backlog=_BACKLOG)
+
+    async def close() -> None:
+        server.close()
+
+    return close
+
+
 async def _tell_ready(gateway: Gateway, ready: Callable[[], object]) -> None:
     while gateway.board.routes is None:
         await asyncio.sleep(_LOOK_S)
@@ -105,7 +121,7 @@ async def _tell_ready(gateway: Gateway, ready: Callable[[], object]) -> None:
 
 async def _turn_away(gateway: Gateway, *hurries: asyncio.Event) -> None:
     """Until no caller is left, or those who are have had time for another request."""
-    gateway.board.is_draining = True
+    gateway.is_draining = True
     _log.info("worker retires", connections=len(gateway.connections))
     await _any(gateway.is_empty, *hurries, limit_s=_TURN_S)
 

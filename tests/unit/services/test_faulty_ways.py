@@ -301,6 +301,16 @@ def test_requests_are_shown_as_they_came(faulty: Faulty) -> None:
     shown = program.get("/faulty/requests").json()["requests"][-1]
     assert (shown["body_base64"], shown["body_size"]) == (None, 1 << 21)
     assert shown["body_sha256"] == hashlib.sha256(large).hexdigest()
+    assert [one["number"] for one in program.get("/faulty/left?last=1").json()["requests"]] == [2]
+
+
+def test_the_bodies_that_are_remembered_take_bounded_memory(faulty: Faulty) -> None:
+    program = faulty()
+    for _ in range(70):
+        assert program.post(CHAT, b"x" * (1 << 20), headers={"x-faulty": "status=500"}).status_code == 500
+    shown = program.get("/faulty/requests").json()["requests"]
+    assert [one["number"] for one in shown if one["body_base64"] is None] == list(range(1, 7))
+    assert {one["body_size"] for one in shown} == {1 << 20}
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,20 @@ from modelgrid.services.faulty.answer import Answer, Json, Sender, error, of_jso
 from modelgrid.services.faulty.call import Call, Kept
 from modelgrid.services.faulty.ending import die, log
 from modelgrid.services.faulty.ways import HEADER, NONE_OF_THEM, UnknownWay, Ways, from_header
-from modelgrid.services.faulty.wire import READ_LIMIT, Body, Connection, Departures, Exchange, Head, Malformed, Moment
+from modelgrid.services.faulty.wire import (
+    READ_LIMIT,
+    SHOWN_LIMIT,
+    Body,
+    Connection,
+    Departures,
+    Exchange,
+    Head,
+    Malformed,
+    Moment,
+)
 
-KEPT = 200  # requests that are remembered
+KEPT = 1000  # requests that are remembered
+BODIES_LIMIT = 64 << 20  # of the bodies that are remembered with them
 
 
 def touched(size: int) -> bytearray:
@@ -51,6 +62,8 @@ class Server:
         self.accepted = 0  # connections
         self.malformed = 0
         self.seen: collections.deque[Exchange] = collections.deque(maxlen=KEPT)
+        self.bodies: collections.deque[Body] = collections.deque()
+        self.bodies_bytes = 0
         self.same: collections.Counter[str] = collections.Counter()  # requests by their header
         self.tasks: set[asyncio.Task[None]] = set()
         self.departures: Departures
@@ -140,11 +153,15 @@ class Server:
             model = {"id": self.options.served, "object": "model", "created": 0, "owned_by": "faulty"}
             return of_json({"object": "list", "data": [model]})
         if head.path == "/faulty/requests":
-            return of_json({**self._counts(), "requests": [exchange.request() for exchange in self.seen]})
+            return of_json({**self._counts(), "requests": [exchange.request() for exchange in self._last(head)]})
         if head.path == "/faulty/left":
-            courses = [exchange.course() for exchange in self.seen]
+            courses = [exchange.course() for exchange in self._last(head)]
             return of_json({**self._counts(), "now": Moment().shown(), "requests": courses})
         return None
+
+    def _last(self, head: Head) -> list[Exchange]:
+        """All, or with ``?last=N`` the last of them."""
+        return list(self.seen)[-int(head.query.get("last", KEPT)) :]
 
     def _health(self) -> Answer:
         if self.options.hang_health and past(self.options.hang_after, self.posts):
@@ -182,8 +199,20 @@ class Server:
             if exchange.left is not None:
                 self.left += 1
             exchange.ended = exchange.ended or Moment()
-            exchange.body.forget()
             connection.exchange = None
+            self._remember(exchange.body)
+
+    def _remember(self, body: Body) -> None:
+        """One that is small enough to be shown; the oldest give way."""
+        if body.size > SHOWN_LIMIT:
+            body.forget()
+            return
+        self.bodies.append(body)
+        self.bodies_bytes += body.size
+        while self.bodies_bytes > BODIES_LIMIT or len(self.bodies) > KEPT:
+            oldest = self.bodies.popleft()
+            self.bodies_bytes -= oldest.size
+            oldest.forget()
 
     async def _answered(self, connection: Connection, exchange: Exchange) -> bool:
         try:

@@ -95,12 +95,11 @@ class Body:
         return None if self._held is None else bytes(self._held)
 
     def forget(self) -> None:
-        """What is too large to be shown later is not kept for that."""
-        if self.size > SHOWN_LIMIT:
-            self._held = None
+        """Keep its measure only."""
+        self._held = None
 
     def shown(self) -> dict[str, Any]:
-        held = self.held if self.size <= SHOWN_LIMIT else None
+        held = self.held
         return {
             "body": None if held is None else held.decode("utf-8", "replace"),
             "body_base64": None if held is None else base64.b64encode(held).decode(),

@@ -11,6 +11,7 @@ from bench.gateway import bodies, environments
 from bench.gateway.processes import HOST, Program, running
 
 NAME = "litellm"
+WARM_UP_S = 5.0  # each worker loads a good part of itself with its first requests
 CONNECTIONS = 4  # what is cut off at the end of a load is then a small part of it
 PACE_MS = 10_000  # a thousand streams at a chunk a second would be more than it can do
 STREAMS = 10  # a core of it carries no more at this pace

@@ -24,6 +24,7 @@ class Peer:
     serve: Serving
     configuration: Callable[[], object]
     is_router: bool = False  # one of those that are to be outdone
+    warm_up_s: float = 1.0
     connections: int = 32  # of its closed loop
     pace_ms: int = 1000  # between the chunks of a thousand streams
     streams: int = 200  # of which its chunks are measured
@@ -86,6 +87,7 @@ LITELLM = Peer(
     functools.partial(environments.version, litellm.NAME),
     litellm.serving,
     lambda: litellm.configuration((1, 2, 3, 4)),
+    warm_up_s=litellm.WARM_UP_S,
     connections=litellm.CONNECTIONS,
     streams=litellm.STREAMS,
     pace_ms=litellm.PACE_MS,

@@ -159,8 +159,7 @@ class _Bench:
             about["without_key"], _ = ask(at.port, bodies.PATH, {"Content-Type": "application/json"}, bodies.chat(300))
 
     def _closed(self, peer: Peer, at: Served, callers: Callers, _: Upstream) -> None:
-        seconds = self._plan.seconds
-        callers.closed_loop(at.port, 300, min(1.0, seconds), connections=peer.connections)
+        callers.closed_loop(at.port, 300, peer.warm_up_s, connections=peer.connections)
         for figure, size in _BODIES.items():
             if figure == "cpu-300" or (figure in self._plan.figures and peer is not DIRECT):
                 self._closed_loop(peer, at, callers, figure, size)
@@ -232,7 +231,7 @@ class _Bench:
 
     def _throughput(self, peer: Peer, at: Served, callers: Callers, _: Upstream) -> None:
         load = functools.partial(callers.closed_loop, at.port, 300, connections=peer.connections, threads=2)
-        load(min(1.0, self._plan.seconds))
+        load(peer.warm_up_s)
         answered = load(self._plan.seconds).check()
         self._results.add("rps-2", peer.name, answered.requests / answered.seconds)
 

@@ -1,8 +1,9 @@
 """modelgrid's data plane: the real gateway workers, with a routing table of this benchmark.
 
-What is measured are the workers' processes, started as the supervisor starts them: they inherit one listening socket.
-The controller is stood in for by a process that sends the table and reads what workers tell; it is not measured. This
-file is all that the benchmark knows of modelgrid.
+What is measured are the workers' processes, started as the supervisor starts them (`modelgrid.daemon.workers`): they
+inherit one listening socket, and the memory in which they count together. The controller is stood in for by a process
+that sends the table and reads what workers tell; it is not measured. This file is all that the benchmark knows of
+modelgrid.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bench.gateway.processes import HOST, Program, running
 import modelgrid
 from modelgrid.config import GatewayConfig
 from modelgrid.config.paths import find_paths
+from modelgrid.gateway.rows import Rows
 from modelgrid.spec import AccessKey, Route, RoutingTable, Target
 from modelgrid.spec.messages import Quota, encode
 from modelgrid.spec.operations import CHAT, COMPLETIONS
@@ -94,14 +96,24 @@ def serving(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
         listener.listen(_BACKLOG)
+        ledger = Rows(2 * workers)
+        stack.callback(ledger.close)
         config = GatewayConfig(host=HOST, port=port, workers=workers, grace_s=1.0)
         programs = []
-        for number in range(1, workers + 1):
-            options = {"gateway": asdict(config), "number": number, "descriptor": listener.fileno()}
+        for _ in range(workers):
+            row = ledger.take()
+            options = {
+                "gateway": asdict(config),
+                "number": row + 1,
+                "descriptor": listener.fileno(),
+                "ledger": str(ledger.path),
+                "row": row,
+            }
             argv = [sys.executable, "-m", "modelgrid.daemon", "gateway", json.dumps(options)]
+            inherited = [listener.fileno(), ledger.descriptor]
             programs.append(
                 stack.enter_context(
-                    running(f"modelgrid-{number}", argv, folder, cores, environ=environ, pass_fds=[listener.fileno()])
+                    running(f"modelgrid-{row + 1}", argv, folder, cores, environ=environ, pass_fds=inherited)
                 )
             )
         yield programs

@@ -227,6 +227,23 @@ _LIMITS: Final = {
 }
 
 
+def bad_form(message: str) -> Answer:
+    """A form that can't be read."""
+    return error(400, REQUEST, message, "invalid_form")
+
+
+def no_model_in_form() -> Answer:
+    """A form that names no model."""
+    message = "cannot tell which model is asked for: the form has no field named model (send one, before the file)"
+    return error(400, REQUEST, message, param="model")
+
+
+def cannot_hold(why: str) -> Answer:
+    """An upload whose model isn't known yet."""
+    message = f"cannot hold the upload until its model is known: {why} (send the model before the file)"
+    return error(507, SERVER, message, "insufficient_storage")
+
+
 def not_a_form(why: str) -> Answer:
     """An upload that can't be read."""
     return error(400, REQUEST, f"cannot read the upload: {why}", "invalid_form")

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.deadline import Deadline
-from modelgrid.gateway.options import GONE_S, LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES
+from modelgrid.gateway.options import GONE_S, LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES, STALL_PROBES_S
 from modelgrid.gateway.receiver import Ready, Receiver
 from modelgrid.gateway.receiver import Service as Checks
 from modelgrid.gateway.request import Request
@@ -431,17 +431,20 @@ class ClientConnection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._service.loop.call_later(PROBES_S[times], self._probe, times + 1)
 
-    def _watch(self) -> None:
-        """While an upload isn't read, its end isn't seen either: look for it now and then."""
+    def _watch(self, times: int = 0) -> None:
+        """While an upload isn't read, its caller's end stands behind what is unread: ask for it now and then, as in
+        `eof_received`. More than a few such signs some callers don't bear."""
         if self._transport is None or not self._is_stopped or self._transport.is_closing():
             return
-        events = _events(self._transport)
-        if events & (select.POLLHUP | select.POLLERR):
+        if times and _has_hung_up(self._transport):
             self.abort()
-            return
-        if events and self._job is not None and not self._job.is_begun:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # see `eof_received`
-        self._service.loop.call_later(GONE_S, self._watch)
+        elif times < len(STALL_PROBES_S):
+            self._service.loop.call_later(STALL_PROBES_S[times], self._ask, times)
+
+    def _ask(self, times: int) -> None:
+        if self._is_stopped and self._job is not None and not self._job.is_begun:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._service.loop.call_later(GONE_S, self._watch, times + 1)
 
     def _expire(self) -> None:
         receiver = self._receiver
@@ -454,11 +457,8 @@ class ClientConnection(asyncio.Protocol):
             self.close()
 
 
-def _events(transport: asyncio.Transport) -> int:
-    """What has become of a socket that nobody reads from."""
+def _has_hung_up(transport: asyncio.Transport) -> bool:
+    """Whether a socket that nobody reads from was reset."""
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), _RDHUP)
-    return next((events for _, events in poll.poll(0)), 0)
-
-
-_RDHUP = getattr(select, "POLLRDHUP", 0)  # Linux has it; elsewhere only a reset shows
+    poll.register(transport.get_extra_info("socket").fileno(), 0)
+    return bool(poll.poll(0))

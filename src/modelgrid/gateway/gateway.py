@@ -26,6 +26,7 @@ from modelgrid.gateway.routes import Lane, Routes, describe_model
 from modelgrid.gateway.search import Search
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.tunnel import SocketRelay, query_of
+from modelgrid.gateway.upload_relay import UploadRelay
 
 _log = structlog.get_logger()
 
@@ -187,7 +188,14 @@ class Gateway:
         return self._enter(reply, request, found, found.model, body, plain.engine_lines(request.id))
 
     def _relay_upload(self, reply: Reply, request: Request, found: Found) -> Job | None:
-        raise NotImplementedError
+        upload = request.upload
+        assert upload is not None
+        relay = UploadRelay(self.board, reply, found, request, "", b"", self._lines(request), request.head.caller)
+        relay.upload = upload
+        relay.find = lambda named: self._find(named, found, request.head.caller)
+        relay.refuse = lambda answer: self._refuse(reply, found, answer)
+        upload.attend(relay)
+        return relay
 
     def _search(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
         reply = PassThrough(connection, found, head_only=request.head.method == "HEAD")

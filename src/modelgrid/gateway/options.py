@@ -12,7 +12,8 @@ PARSED_BYTES: Final = 4 << 10  # parsed at once where requests may begin, so few
 PIPELINED_BYTES: Final = 64 << 10  # received ahead of their turn; who sends more is dropped
 SMALL_BYTES: Final = 16 << 10  # a body up to this isn't counted among those that are held
 PROBES_S: Final = (0.01, 0.02, 0.07, 0.2)  # between signs of life to a caller who says that it sends no more
-GONE_S: Final = 0.02  # how often a caller whose upload isn't read is looked at
+STALL_PROBES_S: Final = (0.05, 0.4, 2.0, 10.0)  # the same to a caller whose upload isn't read
+GONE_S: Final = 0.02  # until the answer of one who is gone has come
 LINGER_S: Final = 2.0  # for a caller to read why it was refused while it still sends
 HEAD_BYTES: Final = 64 << 10  # of an engine's headers, and of what else it sends without a byte of a body
 CALLER_HEADS: Final = 1024  # different heads of callers that are remembered
@@ -37,6 +38,7 @@ class GatewayOptions:
     control_socket: Path | None = None  # where the controller answers requests
     ledger: Path | None = None  # counts that workers share; None: it counts alone
     row: int = 0  # its place there
+    workers: int = 1  # that take connections from one socket
     needs_key: bool = False  # a table without keys lets nobody in, instead of anybody
     body_bytes: int = 64 << 20  # one request's body; more is answered with 413
     upload_bytes: int = 2 << 30  # one upload, which is relayed while it comes; more is answered with 413

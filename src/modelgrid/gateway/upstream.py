@@ -140,6 +140,7 @@ class Upstream(asyncio.Protocol):
     _was_used = False
     _is_reused = False
     _is_heard = False  # a byte of the answer came
+    _is_sent = True  # all of the request was written
     _is_full = False  # no more of the request's body can be taken now
 
     _lines: list[Line]
@@ -164,8 +165,8 @@ class Upstream(asyncio.Protocol):
         """It can carry a request."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
-        """Send a request whose answer goes to `exchange`."""
+    def send(self, exchange: Exchange, head: bytes, body: bytes, *, is_whole: bool = True) -> None:
+        """Send a request whose answer goes to `exchange`; one that isn't whole goes on by `write`."""
         assert self._transport is not None
         assert self._exchange is None
         self._exchange = exchange
@@ -173,6 +174,7 @@ class Upstream(asyncio.Protocol):
         self._was_used = True
         self._is_heard = False
         self._is_begun = False
+        self._is_sent = is_whole
         self._deadline.move(self._first_byte_s)
         if len(body) <= _SMALL_BYTES:
             self._transport.write(head + body)
@@ -186,6 +188,10 @@ class Upstream(asyncio.Protocol):
             self._transport.write(data)
             self._deadline.move(self._first_byte_s)
         return not self._is_full
+
+    def sent(self) -> None:
+        """The request is whole now."""
+        self._is_sent = True
 
     def join(self, tunnel: EngineTunnel) -> None:
         """From now on, bytes go both ways unread."""
@@ -217,10 +223,10 @@ class Upstream(asyncio.Protocol):
             self._deadline.move(self._limit_s)
 
     def rest(self) -> bool:
-        """Be kept in the pool, for a while. False where it can't be: it is closed, or not all that was written is
-        sent. An engine may answer before it has read all of a request; what is left of it would begin the next one."""
+        """Be kept in the pool, for a while. False where it can't be: it is closed, or not all of the request is sent.
+        An engine may answer before it has read all of it; what is left would begin the next one."""
         transport = self._transport
-        if transport is None or transport.get_write_buffer_size() or transport.is_closing():
+        if not self._is_sent or transport is None or transport.get_write_buffer_size() or transport.is_closing():
             return False
         self._deadline.move(UPSTREAM_IDLE_S)
         return True

@@ -127,8 +127,18 @@ class Engine:
         line, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         assert len(headers) == len(lines), f"a header came twice: {lines}"
-        body = await reader.readexactly(int(headers["content-length"]))
+        body = await _read_body(reader, headers)
         return Asked(line, headers, body, reader, writer)
+
+
+async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    if "transfer-encoding" not in headers:
+        return await reader.readexactly(int(headers.get("content-length", "0")))
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readuntil(b"\r\n")
+    return body
 
 
 class Controller:
@@ -255,6 +265,8 @@ class Raw:
     async def answer(self, *, to_head: bool = False) -> Answered:
         """Read a whole answer, or what there is of it."""
         answered = await self.head()
+        while answered.status == 100:  # a sign of life
+            answered = await self.head()
         if to_head or answered.status in (204, 304):
             return answered
         parts = []

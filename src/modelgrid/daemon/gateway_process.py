@@ -32,8 +32,10 @@ def run_gateway(
         worker=name,
         link_socket=paths.link_socket,
         table_file=paths.table,
+        control_socket=paths.api_socket,
         ledger=Path(ledger) if ledger else None,
         row=row,
+        workers=config.workers,
         needs_key=not config.is_loopback,  # also where the last key was revoked, or a table is from another life
         body_bytes=config.body_bytes,
         connections=config.connections,

@@ -132,7 +132,8 @@ def test_an_answer_ends_where_it_is_told_to(faulty: Faulty) -> None:
     assert len(body) == 7
     assert next(int(line.split()[1]) for line in head if "content-length" in line) > 7
     _, body = head_and_body(talk(program, request("cut=7, framing=chunked")))
-    assert len(body.partition(b"\r\n")[2]) == 7
+    size, _, begun = body.partition(b"\r\n")
+    assert len(begun) == 7 < int(size, 16)
     stream = b'{"stream": true}'
     assert talk(program, request("cut-events=2", stream)).count(b"data: ") == 2
     assert talk(program, request("cut=middle", stream)).count(b"data: ") == 3

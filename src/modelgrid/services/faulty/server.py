@@ -226,8 +226,6 @@ class Server:
                 if not await self._expected(sender, exchange, ways):
                     return False
                 await connection.read_body(exchange, ways)
-            elif ways.read == "never":
-                connection.stop_reading()
             answer = await self._faulted(exchange, ways)
             if isinstance(answer, Call):
                 exchange.status = 101

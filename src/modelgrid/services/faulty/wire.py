@@ -249,12 +249,6 @@ class Connection:
         while (line := await self.reader.readuntil(b"\r\n")) != b"\r\n":
             body.trailers.append(line.decode("latin-1").rstrip("\r\n"))
 
-    def stop_reading(self) -> None:
-        """What the client still sends stays with the client."""
-        transport = self.writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-
     def reset(self) -> None:
         """Close with a reset: what is not sent yet is lost."""
         with contextlib.suppress(OSError):

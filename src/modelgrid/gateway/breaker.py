@@ -3,7 +3,8 @@
 Two things open a breaker. A *loss* (no connection, or one that broke) opens it at once, for nothing else can be done
 with the replica. *Errors* in its answers open it when they are many, while the others of its model do better: requests
 that fail everywhere say nothing of a replica. It stays open for 1 s, and twice as long each time that it opens again,
-up to 30 s. Then one request goes there as a probe: an answer closes the breaker, a failure opens it again.
+up to 5 s after a loss and 30 s for errors. Then one request goes there as a probe: an answer closes the breaker, a
+failure opens it again.
 
 A request that was sent before a breaker opened may end at any time later, and says nothing of what is now. So each
 turn begins a new *era*, a request keeps the era that it was sent in, and what it tells counts in that era only. The
@@ -17,7 +18,8 @@ from enum import StrEnum
 from typing import Final
 
 FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 30.0
+LONGEST_PAUSE_S: Final = 30.0  # for errors, which heal slowly
+LONGEST_LOSS_PAUSE_S: Final = 5.0  # an engine that was lost is started again
 ERRORS_IN_ROW: Final = 5
 WINDOW_S: Final = 10.0  # of a window, which an error begins; without errors nothing is counted
 WINDOW_REQUESTS: Final = 20  # that the share of errors in a window is taken of, at least
@@ -151,7 +153,8 @@ class Breaker:
     @property
     def pause_s(self) -> float:
         """How long it stays open."""
-        return float(min(FIRST_PAUSE_S * 2 ** min(self._openings - 1, 16), LONGEST_PAUSE_S))
+        longest_s = LONGEST_LOSS_PAUSE_S if self.cause is Cause.LOSS else LONGEST_PAUSE_S
+        return min(FIRST_PAUSE_S * 2.0 ** min(self._openings - 1, 16), longest_s)
 
     @property
     def is_outlier(self) -> bool:

@@ -17,7 +17,7 @@ from modelgrid.gateway.standing import Standing
 _MANY: Final = 1 << 62  # more than anyone has in flight
 
 
-def pick(standings: Sequence[Standing], ledger: Ledger, key: int | None = None, slack: float = 1.25) -> Standing | None:
+def pick(standings: Sequence[Standing], ledger: Ledger, key: int | None = None, slack: float = 1.5) -> Standing | None:
     """The one of a model's replicas that a request goes to; None where none can be trusted now.
 
     A replica that is left alone for its errors is better than none.

@@ -17,6 +17,8 @@ from modelgrid.spec.messages import FromWorker, decode_table, encode
 
 _log = structlog.get_logger()
 
+_FLUSH_LOOK_S = 0.005
+
 
 class Link:
     """A client of the controller's socket.
@@ -47,6 +49,15 @@ class Link:
         """Send `message`, or drop it where nobody listens: what counts is sent again."""
         if self._connection is not None and not self._connection.is_full:
             self._connection.write(message)
+
+    async def flush(self, limit_s: float) -> None:
+        """Wait until what was sent is with the system, for `limit_s` at most."""
+        try:
+            async with asyncio.timeout(limit_s):
+                while self._connection is not None and self._connection.has_unsent:
+                    await asyncio.sleep(_FLUSH_LOOK_S)
+        except TimeoutError:
+            _log.warning("link is slow", worker=self._worker, why=f"last words were not taken within {limit_s:g} s")
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""
@@ -105,6 +116,10 @@ class _Connection(asyncio.Protocol):
     @property
     def is_full(self) -> bool:
         return self._transport is None or self._transport.get_write_buffer_size() > LINK_BACKLOG_BYTES
+
+    @property
+    def has_unsent(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def write(self, message: FromWorker) -> None:
         if self._transport is not None:

@@ -206,6 +206,11 @@ class Meters:
         found += [Series(name, labels, tuple(self._rare[name, labels])) for name, labels in rare]
         return tuple(found)
 
+    @property
+    def is_told(self) -> bool:
+        """Nothing has changed since the last snapshot, but perhaps connections."""
+        return not self._changed and not self._rare_changed
+
     def resend(self) -> None:
         """Who is told now knows nothing: the next snapshots have everything."""
         for meter in self._meters.values():

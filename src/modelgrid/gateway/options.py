@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 ATTEMPTS: Final = 8  # how often one request is sent, or tried to be, before its caller is told what happened
-SUSPECT_S: Final = 1.0  # how long a replica that failed is left alone, unless a newer table still has it
 PARSED_BYTES: Final = 4 << 10  # parsed at once where requests may begin, so few are parsed ahead of their turn
 PIPELINED_BYTES: Final = 64 << 10  # received ahead of their turn; who sends more is dropped
 SMALL_BYTES: Final = 16 << 10  # a body up to this isn't counted among those that are held

@@ -156,6 +156,9 @@ class Relay:
         """The engine has answered, all at once."""
         self._upstream = None
         self._status = status = head.status
+        standing = self._standing
+        if status >= 500 or (standing is not None and standing.breaker.is_watched):
+            self._judge(head)
         if status >= 400 and self._goes_elsewhere(head):
             return
         usage = read_usage(body) if status == 200 else None
@@ -169,6 +172,7 @@ class Relay:
     def on_head(self, head: EngineHead, length: int | None) -> None:
         """The engine begins to answer."""
         self._status = head.status
+        self._judge(head)
         if head.status >= 400 and self._goes_elsewhere(head):
             return
         if head.is_events:
@@ -311,6 +315,12 @@ class Relay:
         assert lane.affinity is not None
         return lane.affinity.key(self._found.operation, self._request.head.read, self._body)
 
+    def _judge(self, head: EngineHead) -> None:
+        """Say at once what an answer's head tells of its replica: its end may be an hour away."""
+        standing = self._standing
+        if standing is not None and (head.status >= 500 or standing.breaker.is_watched):
+            self._board.replicas.judge(standing, self._era, head.status, head.says_when)
+
     def _goes_elsewhere(self, head: EngineHead) -> bool:
         """An answer that isn't the caller's to have while somebody else may give a better one."""
         status = head.status
@@ -323,19 +333,18 @@ class Relay:
             others = tuple(one for one in self._lane.standings if one not in busy)
             if others and pick(others, board.ledger) is not None:
                 self._busy = busy
-                self._drop_answer(head)
+                self._drop_answer()
                 self._again()
                 return True
         if status in _FELL_THROUGH and self._falls_back():
-            self._drop_answer(head)
+            self._drop_answer()
             self._again()
             return True
         return False
 
-    def _drop_answer(self, head: EngineHead) -> None:
+    def _drop_answer(self) -> None:
         standing = self._standing
         assert standing is not None
-        self._board.replicas.judge(standing, self._era, head.status, head.says_when)
         if self._upstream is not None:
             self._upstream.leave()
             self._upstream = None
@@ -500,7 +509,4 @@ class Relay:
         standing = self._standing
         assert standing is not None
         self._standing = None
-        replicas = self._board.replicas
-        if self._status >= 500 or (self._status and standing.breaker.is_watched):
-            replicas.judge(standing, self._era, self._status)
-        replicas.end(standing, self._era)
+        self._board.replicas.end(standing, self._era)

@@ -42,7 +42,7 @@ class Search(Relay):
     def _goes_elsewhere(self, head: EngineHead) -> bool:
         if head.status != 404 or not self._left:
             return False
-        self._drop_answer(head)
+        self._drop_answer()
         self._again()
         return True
 

@@ -109,6 +109,15 @@ class Switchboard:
             await asyncio.sleep(1.0)
             self._tell_all()
 
+    async def say_last(self, limit_s: float) -> None:
+        """Tell what was counted since it was last told: this worker ends. Waits for `limit_s` at most."""
+        if self.routes is None or not self.link.is_open:
+            return
+        self._tell_load(with_meters=True)
+        while not self.meters.is_told and self.link.is_open:
+            self._tell_load(with_meters=True)
+        await self.link.flush(limit_s)
+
     def close(self) -> None:
         """Let go of what is kept."""
         if self._load_timer is not None:

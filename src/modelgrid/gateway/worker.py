@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 _BACKLOG = 2048  # connections that the kernel holds until they are accepted
 _TURN_S = 5.0  # for callers of a retired worker to send another request, whose answer tells them to connect anew
 _LOOK_S = 0.02  # between two looks for a first table
-_LAST_WORDS_S = 1.0  # for answers that are written when the grace time is over
+_LAST_WORDS_S = 1.0  # for answers that are written when the grace time is over, and then for the controller to hear
 
 
 def run_worker(listener: socket.socket, options: GatewayOptions, ready: Callable[[], object] = lambda: None) -> None:
@@ -85,6 +85,8 @@ async def serve(
             await _any(gateway.is_empty, told_again, limit_s=_LAST_WORDS_S)
         for connection in list(gateway.connections):
             connection.abort()
+        await _any(gateway.is_empty, limit_s=_LAST_WORDS_S)
+        await gateway.board.say_last(_LAST_WORDS_S)
         _log.info("worker ends", worker=options.worker)
     finally:
         await close_door()

@@ -61,7 +61,7 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
 
     policy: Literal["least_outstanding", "session", "prefix"] = "least_outstanding"
     session: tuple[str, ...] = ()  # session: where its id is looked for: "header:x-session-id", "body:user"
-    slack: float = 1.25  # a replica of one's own may have this many times the mean in flight, then another takes over
+    slack: float = 1.5  # a replica of one's own may have this many times the mean in flight, then another takes over
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from modelgrid.gateway.breaker import (
     CALM_S,
     ERRORS_IN_ROW,
+    LONGEST_LOSS_PAUSE_S,
     LONGEST_PAUSE_S,
     WINDOW_S,
     Breaker,
@@ -83,7 +84,19 @@ def test_pauses_double_while_probes_are_lost() -> None:
         breaker.lose(breaker.era)
         pauses.append(breaker.pause_s)
         breaker.half_open(breaker.era)
+    assert pauses == [1, 2, 4, LONGEST_LOSS_PAUSE_S, LONGEST_LOSS_PAUSE_S, LONGEST_LOSS_PAUSE_S, LONGEST_LOSS_PAUSE_S]
+
+
+def test_an_engine_that_errs_is_left_alone_for_longer_than_one_that_was_lost() -> None:
+    breaker = Breaker()
+    pauses = []
+    for _ in range(7):
+        breaker.eject()
+        pauses.append(breaker.pause_s)
     assert pauses == [1, 2, 4, 8, 16, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+    breaker.half_open(breaker.era)
+    breaker.lose(breaker.era)
+    assert breaker.pause_s == LONGEST_LOSS_PAUSE_S
 
 
 def test_one_request_alone_is_the_probe() -> None:

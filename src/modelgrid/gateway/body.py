@@ -341,7 +341,6 @@ _MEMBER: Final = re.compile(
     rb'[ \t\r\n,]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+:[ \t\r\n]*+("[^"\\]{0,64}+"|[-+.\w]++|)', re.DOTALL
 )
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
-_AFTER_VALUE: Final = b" \t\r\n,}"
 
 
 class _Members:
@@ -381,8 +380,8 @@ class _Members:
         return self._body[self.value_start : self.end]
 
     def _end_of_large(self) -> int:
-        """The decoder says what the field's last value is. Where the same text stands, it is this value: no value is
-        the beginning of another one, but for numbers, after which more digits may come."""
+        """The decoder says what the field's last value is. Where the same text stands, it is this value, since no
+        string, array or object is the beginning of another one."""
         name = _LARGE.get(self.key)
         if name is None:
             return 0
@@ -393,8 +392,7 @@ class _Members:
                 self._large = _Large()
         value: Raw = getattr(self._large, name)
         end = self.value_start + len(value)
-        is_here = value and end < len(self._body) and Raw(self.view[self.value_start : end]) == value
-        return end if is_here and self._body[end] in _AFTER_VALUE else 0
+        return end if value and Raw(self.view[self.value_start : end]) == value else 0
 
     def _end_of_any(self) -> int:
         if self._body[self.value_start] == 34:

@@ -104,7 +104,7 @@ class MultipartScanner:
                 return found, line.end() - len(self._end_of_line)
             if _PART_OF_AN_END.fullmatch(data, after) is not None:
                 return found, -1
-            at = found + 1  # a line of the content that begins as the delimiter does
+            at = after  # a line of the content that begins as the delimiter does
         start = data.rfind(mark[:1], max(at, len(data) - len(mark) + 1))
         return (start if start >= 0 and mark.startswith(data[start:]) else len(data)), -1
 

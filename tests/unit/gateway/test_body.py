@@ -109,6 +109,15 @@ PARAMETERS = Parameters(
             b'{"model":"a","temperature":0,"top_\\u0070":2,"m\\u0061x_tokens":9999}',
             b'{"model":"new","temperature":0,"top_\\u0070":1,"m\\u0061x_tokens":4096}',
         ),
+        (
+            b'{"prompt":["}",{"user":1}],"prompt":[],"user":"\\"","model":"a","user":"%b","temperature":0,"top_p":1}'
+            % (b'\\"' * 99),
+            b'{"prompt":["}",{"user":1}],"prompt":[],"model":"new","temperature":0,"top_p":1}',
+        ),
+        (
+            b'{"x":"%b","model":"a","model":"b","temperature":0,"top_p":2}' % (b'\\"' * 99),
+            b'{"x":"%b","model":"new","model":"new","temperature":0,"top_p":1}' % (b'\\"' * 99),
+        ),
         (b'{"model":"a","temperature":null,"top_p":1}', b'{"model":"new","temperature":null,"top_p":1}'),
     ],
 )
@@ -122,6 +131,7 @@ def test_parameters_change_their_fields_and_nothing_else(body: bytes, edited: by
     [
         ("2", "1.5"),
         ("1.5", "1.5"),
+        ("1.50", "1.50"),
         ("1", "1"),
         ("1e3", "1.5"),
         ("10.0", "1.5"),
@@ -146,6 +156,14 @@ def test_a_cap_compares_numbers_of_any_form(before: str, value: str, capped: str
     text = (body % (before, value)).encode()
     assert read(text).model == "m"
     assert edits.apply(text) == (body % (before, capped)).encode()
+
+
+@pytest.mark.parametrize("letter", "-.:_0189azAZJjOoPp")
+@pytest.mark.parametrize("write", ["\\u%04x", "\\u%04X"])
+def test_an_escape_hides_no_key(letter: str, write: str) -> None:
+    name, key = f"k{letter}".encode(), b"k" + (write % ord(letter)).encode()
+    body = b'{"model":"m","x":["%b",5],"%b":%%d}' % (name, key)
+    assert Edits("m", Parameters(cap={name.decode(): 1})).apply(body % 5) == body % 1
 
 
 def test_a_cap_is_written_as_people_would() -> None:
@@ -187,11 +205,28 @@ def test_a_body_that_is_right_is_the_same_object(body: bytes) -> None:
         assert edits.apply(body) is body
 
 
+def test_how_a_model_is_written_is_remembered_within_limits() -> None:
+    edits = Edits("m")
+    edits.apply(b'{"model":%b"a"}' % (b" " * 100_000))
+    assert len(edits._seen) < 1000
+
+
 def test_an_edit_serves_callers_that_write_the_model_in_turn_in_many_ways() -> None:
     edits = Edits("m")
-    bodies = [b'{"model":"a","n":1}', b'{"n":1,"model": "b"}', b'{"x":{"model":"a"},"model":"a"}', b'{"model":"m"}']
-    for body in (*bodies, *reversed(bodies), *bodies):
-        assert json.loads(edits.apply(body)) == {**json.loads(body), "model": "m"}
+    bodies = [
+        b'{"model":"a","model":"b"}',
+        b'{"model":"a","n":1}',
+        b'{"model":"b","n":1}',
+        b'{"n":1,"model": "b"}',
+        b'{"x":{"model":"a"},"model":"a"}',
+        b'{"model":"m"}',
+    ]
+    for before in bodies:
+        for body in bodies:
+            edits.apply(before)
+            edited = json.loads(edits.apply(body), object_pairs_hook=list)
+            sent = json.loads(body, object_pairs_hook=list)
+            assert edited == [(key, "m" if key == "model" else value) for key, value in sent]
 
 
 @pytest.mark.parametrize("key", ["messages", "massages"])

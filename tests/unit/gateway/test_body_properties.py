@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from modelgrid.gateway.body import BodyError, Edits, read
 from modelgrid.spec import Parameters
 
-KEYS = ["temperature", "max_tokens", "user", "messages", "prompt", "é\U0001f600", 'a"b\\', "", "n", "models"]
+KEYS = ["temperature", "max_tokens", "user", "messages", "prompt", "é\U0001f600", 'a"b\\', "", "n", "x-1.y:Z_"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,11 @@ def _members(draw: st.DrawFn, key: str, values: st.SearchStrategy[bytes]) -> Mem
     return Member(key, text, value, (draw(_spaces), draw(_spaces)))
 
 
-_names = st.builds(lambda write, text: write(text).encode(), _writers, st.text(_planes, min_size=1, max_size=8))
+_names = st.builds(
+    lambda write, text: write(text).encode(),
+    _writers,
+    st.text(_planes | st.sampled_from('"\\m'), min_size=1, max_size=8),
+)
 
 
 @st.composite
@@ -167,24 +171,29 @@ def _capped(value: bytes, cap: float | None) -> bytes:
 
 
 @settings(max_examples=100)
-@given(_bodies(), st.text(_planes, min_size=1))
-def test_a_model_is_replaced_wherever_it_stands_and_nothing_else_is(body: Body, name: str) -> None:
+@given(_bodies(), st.text(_planes, min_size=1), st.integers(0, 1))
+def test_a_model_is_replaced_wherever_it_stands_and_nothing_else_is(body: Body, name: str, which: int) -> None:
     value = msgspec.json.encode(name)
     members = (
         b"".join((m.space[0], m.text[: -len(m.value)], value if m.key == "model" else m.value, m.space[1]))
         for m in body.members
     )
-    assert Edits(name).apply(body.text) == body.before + b",".join(members) + body.after
+    edits = Edits(name)
+    models = [member for member in body.members if member.key == "model"]
+    edits.apply(b"{%b}" % models[which % len(models)].text)  # which it remembers
+    assert edits.apply(body.text) == body.before + b",".join(members) + body.after
 
 
 @settings(max_examples=100)
 @given(_bodies(), _stacks)
 def test_an_edit_of_the_bytes_is_the_edit_of_the_value(body: Body, parameters: tuple[Parameters, ...]) -> None:
-    edited = Edits("new", *parameters).apply(body.text)
+    model = Parameters(set={"model": '"new"'})
+    spliced = Edits("new", *parameters).apply(body.text)
+    stepped = Edits(None, *parameters, model).apply(body.text)
     expected = [(member.key, member.value) for member in body.members]
-    for each in (*parameters, Parameters(set={"model": '"new"'})):
+    for each in (*parameters, model):
         expected = _edited(expected, each)
-    assert set(_parsed(edited)) == set(expected)
+    assert set(_parsed(spliced)) == set(_parsed(stepped)) == set(expected)
 
 
 @settings(max_examples=100)

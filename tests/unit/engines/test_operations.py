@@ -113,6 +113,8 @@ def test_a_first_request_names_the_model_and_asks_for_next_to_nothing() -> None:
     assert first_request((), "a/b") is None
 
 
-def test_a_type_that_vllm_cannot_serve_is_a_problem() -> None:
-    model = ModelSpec(ModelName("m"), "vllm", source="a/b", type="image")
-    assert [problem.field for problem in ENGINES["vllm"].problems(model)] == ["type"]
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_a_type_that_an_engine_cannot_serve_is_a_problem(engine: str) -> None:
+    for type, fields in (("image", ["type"]), ("text", []), ("transcription", []), (None, [])):
+        model = ModelSpec(ModelName("m"), engine, source="a/b", type=type)
+        assert [problem.field for problem in ENGINES[engine].problems(model)] == fields

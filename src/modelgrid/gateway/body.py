@@ -133,16 +133,13 @@ class Edits:
         # The body names a model at its top level. If that key stands there only once, and no escape can hide another,
         # then this one is it. Callers write one name the same way again and again: look for that first.
         at = body.find(self._seen)
-        if at < 0 or body.rfind(b'"model"') != at or body.find(b'"model"', 0, at) >= 0:
+        if at < 0 or body.rfind(b'"model"') != at or (at > 7 and body.find(b'"model"', 0, at) >= 0):
             return self._splice(body)
-        if 92 in body and _may_hide_keys(body):
+        if 92 in body and body.rfind(b"\\u00") >= 0 and _may_hide_keys(body):
             return self._step_through(body)
         if self._instead is self._seen:
             return body
-        end = at + len(self._seen)
-        if len(body) < 4096:
-            return body[:at] + self._instead + body[end:]
-        return b"".join((body[:at], self._instead, memoryview(body)[end:]))
+        return body.replace(self._seen, self._instead, 1)
 
     def _splice(self, body: bytes) -> bytes:
         """Fields that stand in the body once are found by their keys; what is harder is stepped through."""

@@ -72,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._find_head = service.heads.find
+        self._small_bytes = min(SMALL_BYTES, service.options.body_bytes)
         self._deadline = Deadline(service.loop, self._expire)
         self._ready: list[Ready] = []
 
@@ -216,7 +217,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_resting and (seen := self._find_head(data)) is not None:
             head, start, length = seen
             service = self._service
-            if len(data) - start == length and length <= SMALL_BYTES and head.access is service.access:
+            if len(data) - start == length and length <= self._small_bytes and head.access is service.access:
                 # The request is all there, and nothing is left to parse: what nearly all requests come by.
                 self._is_resting = False
                 request = self._request = Request(head, head.sent_id or service.request_id(), data[start:])
@@ -368,8 +369,10 @@ class ClientConnection(asyncio.Protocol):
         if request.head.access is not self._service.access:  # keys have changed while it waited for its turn
             found = self._service.check(request.head)
             if isinstance(found, Answer):
+                request.head.access = found  # it may be remembered: who repeats it is not let in by it either
                 self.answer(found)
                 return
+            request.head.found = found
         job = self._service.serve(self, request)
         if self._request is request:
             self._job = job

@@ -47,6 +47,7 @@ class Relay:
     _gate: Gate | None = None  # of the model that is named
     _caller_gate: Gate | None = None
     _choice_gate: Gate | None = None
+    _lot = 0  # drawn once, so that a retry is with the same of them
     _failed: frozenset[str] = frozenset()  # models behind a virtual one that have failed
     _busy: tuple[Standing, ...] = ()  # replicas that were busy
     _line: Lane | None = None  # the model whose line it stands in
@@ -293,8 +294,9 @@ class Relay:
         """One of the models behind a virtual one, which has a place for it."""
         assert lane.options is not None
         operation = self._found.operation
-        found = None if lane.affinity is None else self._key(lane)
-        key = randrange(PRIME) if found is None else found  # noqa: S311  a lot to draw, no secret
+        key = None if lane.affinity is None else self._key(lane)
+        if key is None:
+            key = self._lot = self._lot or randrange(1, PRIME)  # noqa: S311  a lot to draw, no secret
         refused: Answer | None = None
         for option in lane.options.order(operation, self._board.ledger, key):
             model = option.route.model
@@ -439,7 +441,8 @@ class Relay:
             self._fail(answers.queue_full(route))  # one that an engine lost had its place already
         else:
             self._line = lane
-            board.join_line(lane, self, is_flexible=self._choice is not None)
+            options = self._named_lane.options
+            board.join_line(lane, self, is_flexible=options is not None and not options.is_weighted)
             self._wait_timer = board.loop.call_later(left_s, self._wait_out)
 
     def _wait_out(self) -> None:

@@ -60,7 +60,7 @@ class Options:
         self, virtual: Virtual, find: Callable[[str], Route | None], standings: Callable[[str], tuple[Standing, ...]]
     ) -> None:
         self.virtual = virtual
-        self._is_weighted = virtual.choose == "weight"
+        self.is_weighted = virtual.choose == "weight"
         self._spill_over = virtual.spill_over
         self._serving: dict[str, list[Option]] = {}  # by operation
         routes = [(choice, find(choice.model)) for choice in virtual.choices]
@@ -84,7 +84,7 @@ class Options:
             serving = [option for option in serving if option.route.model in allowed]
         usable = [option for option in serving if not option.is_unavailable] or serving[:1]
         if len(usable) > 1:
-            usable = self._by_weight(usable, ledger, key) if self._is_weighted else self._by_warmth(usable, ledger)
+            usable = self._by_weight(usable, ledger, key) if self.is_weighted else self._by_warmth(usable, ledger)
         return usable if self.virtual.fall_back else usable[:1]
 
     def _by_warmth(self, options: list[Option], ledger: Ledger) -> list[Option]:

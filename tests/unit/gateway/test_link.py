@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from time import perf_counter
 
+from msgspec.structs import replace
+
 from modelgrid.gateway.link import read_table
 from modelgrid.spec import Load, RoutingTable
 from modelgrid.spec.messages import encode
@@ -68,7 +70,8 @@ def test_while_the_controller_is_away_the_last_table_serves_and_what_ended_is_to
         assert (await caller.answer()).status == 404
         await world.controller.listen()
         await until(lambda: world.controller.of(Load))
-        assert world.controller.of(Load)[0] == Load(table=5, in_flight={}, requests={"m": 3})
+        first = replace(world.controller.of(Load)[0], meters=())
+        assert first == Load(table=5, in_flight={}, requests={"m": 3})
 
     play(scene)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from modelgrid.gateway.ledger import Ledger
 from modelgrid.gateway.options import GatewayOptions
+from modelgrid.gateway.rows import Rows
 from modelgrid.gateway.worker import serve
 from modelgrid.spec import AccessKey, Demand, Hello, Load, Outcome, Route, RoutingTable, Target
 from modelgrid.spec.messages import FromWorker, decode_from_worker, encode
@@ -104,9 +106,9 @@ class Engine:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    def target(self, replica: str, model: str = "m", key: str | None = None) -> Target:
+    def target(self, replica: str, model: str = "m", key: str | None = None, slot: int = 0) -> Target:
         """How a table names it."""
-        return Target(replica=replica, url=f"http://127.0.0.1:{self.port}/v1", model=model, key=key)
+        return Target(replica=replica, url=f"http://127.0.0.1:{self.port}/v1", model=model, key=key, slot=slot)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -204,6 +206,11 @@ class Controller:
     def load(self) -> dict[str, int]:
         """What was last said to be in flight."""
         return self.of(Load)[-1].in_flight
+
+    def metered(self, metric: str) -> dict[tuple[str, ...], tuple[float, ...]]:
+        """A metric's values as they were last told, by their labels."""
+        series = (series for load in self.of(Load) for series in load.meters if series.metric == metric)
+        return {one.labels: one.values for one in series}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -310,6 +317,7 @@ class World:
     told: asyncio.Event
     told_again: asyncio.Event
     worker: asyncio.Task[None]
+    counts: Ledger  # what the worker has in flight and waiting
     engines: list[Engine] = field(default_factory=list)
 
     @property
@@ -317,6 +325,17 @@ class World:
         """The worker takes no connections any more."""
         with socket.socket() as probe:
             return probe.connect_ex(self.address) != 0
+
+    async def rests(self, slots: int = 64) -> None:
+        """Wait until nothing is in flight or waiting: at replicas, of keys and of models."""
+
+        def counted() -> list[int]:
+            return [count(slot) for slot in range(1, slots) for count in (self.counts.in_flight, self.counts.waiting)]
+
+        with suppress(TimeoutError):
+            await until(lambda: not any(counted()), "rest")
+        assert not any(counted())
+        await until(lambda: self.controller.load == {}, "a Load that says so")
 
     async def engine(self, script: Script = echo) -> Engine:
         """Another engine."""
@@ -346,9 +365,11 @@ class World:
         return answered
 
 
-def route(*targets: Target, model: str = "m", **more: Any) -> Route:
-    """A model that serves everything."""
-    return Route(model=model, operations=("chat", "completions", "embeddings"), targets=targets, **more)
+def route(
+    *targets: Target, model: str = "m", operations: tuple[str, ...] = ("chat", "completions", "embeddings"), **more: Any
+) -> Route:
+    """A model, and where it is ready."""
+    return Route(model=model, operations=operations, targets=targets, **more)
 
 
 Scene = Callable[[World], Coroutine[Any, Any, None]]
@@ -367,9 +388,9 @@ async def world_of(
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    chosen = GatewayOptions(
-        **{"worker": "w1", "link_socket": folder / "link", "table_file": folder / "table.json", **options}
-    )
+    rows = Rows(2)
+    own = {"link_socket": folder / "link", "table_file": folder / "table.json", "ledger": rows.path, "row": rows.take()}
+    chosen = GatewayOptions(**{"worker": "w1", **own, **options})
     if table is not None:
         chosen.table_file.write_bytes(encode(table))
     told, told_again = asyncio.Event(), asyncio.Event()
@@ -378,7 +399,7 @@ async def world_of(
     controller = Controller(folder / "link")
     if is_controlled:
         await controller.listen()
-    world = World(chosen, controller, address, told, told_again, worker)
+    world = World(chosen, controller, address, told, told_again, worker, Ledger.shared(rows.path, 1))
     try:
         yield world
     finally:
@@ -388,3 +409,4 @@ async def world_of(
         for engine in world.engines:
             await engine.refuse()
         await controller.leave()
+        rows.close()

@@ -85,6 +85,16 @@ def test_workers_are_replaced_and_no_caller_notices(make_daemon: MakeDaemon, wor
     until("the controller knows the others", lambda: daemon.status().workers == workers)
 
 
+def test_connections_that_come_at_once_are_shared_among_the_workers(make_daemon: MakeDaemon) -> None:
+    daemon = _ready(make_daemon(MODELS, workers=2))
+    streams = [Stream(daemon, "streams") for _ in range(32)]
+    until("all stream", lambda: all(stream.has_begun for stream in streams))
+    of_one = sum(stream.reply.worker == "gateway-1" for stream in streams)
+    assert 32 * 0.3 <= of_one <= 32 * 0.7, of_one  # more even where the machine has nothing else to do
+    for stream in streams:
+        assert stream.result().is_served, stream.reply
+
+
 def test_a_worker_that_cannot_serve_takes_nobodys_place(make_daemon: MakeDaemon) -> None:
     daemon = _ready(make_daemon(MODELS, workers=2))
     before = set(daemon.workers())

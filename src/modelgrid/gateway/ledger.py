@@ -31,6 +31,9 @@ REQUESTS: Final = 3
 TOKENS: Final = 5
 SLOT_WORDS: Final = 8
 
+# Slot 0 is about the worker itself: its first word is one more than its connections, and zero when it takes no more.
+CONNECTIONS: Final = IN_FLIGHT
+
 HEADER_BYTES: Final = 1 << 16  # a page, however large pages are
 ROW_BYTES: Final = SLOTS * SLOT_WORDS * 8
 LAYOUT: Final = 0x6D67_0001  # another number for another layout: workers of two versions meet in a replacement
@@ -45,7 +48,7 @@ class LedgerError(Exception):
 
 
 class Ledger:
-    """One worker's view of all rows. Slot 0 is nobody's: nothing is counted there, and nothing is in flight elsewhere.
+    """One worker's view of all rows. Slot 0 is nobody's: nothing is counted for it.
 
     A slot's `begin` and `end` pair up in the same worker. Every method returns at once."""
 
@@ -107,6 +110,8 @@ class Ledger:
 
     def elsewhere(self, slot: int) -> int:
         """In flight in the other workers."""
+        if not slot:
+            return 0
         if self._header[1] != self._live:
             self._look()
         total = 0
@@ -128,6 +133,22 @@ class Ledger:
         if self._header[1] != self._live:
             self._look()
         return not self._others
+
+    # For the door, at which workers take connections in turn.
+
+    def open_door(self, connections: int) -> None:
+        """This worker takes connections, and has so many."""
+        self._own[CONNECTIONS] = connections + 1
+
+    def close_door(self) -> None:
+        """It takes no more."""
+        self._own[CONNECTIONS] = 0
+
+    def fewest_connections_elsewhere(self) -> int | None:
+        """Of another worker that takes connections; None where there is none."""
+        if self._header[LIVE_AT] != self._live:
+            self._look()
+        return min((found - 1 for row in self._others if (found := row[CONNECTIONS])), default=None)
 
     # For quotas, which count several words of a slot.
 
@@ -151,6 +172,8 @@ class Ledger:
         return self.rows()
 
     def _sum(self, word: int) -> int:
+        if word < SLOT_WORDS:
+            return 0
         if self._header[1] != self._live:
             self._look()
         total = 0

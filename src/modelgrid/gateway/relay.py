@@ -271,6 +271,9 @@ class Relay:
         if self._busy:
             standings = tuple(standing for standing in standings if standing not in self._busy)
         standing = pick(standings, board.ledger, key, lane.slack)
+        if standing is None and self._busy:  # the others are gone: better one that was busy than none
+            self._busy = ()
+            standing = pick(lane.standings, board.ledger)
         if standing is None:
             self._wait(lane)
         else:

@@ -27,7 +27,7 @@ from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.upstream import EngineHead, Loss, Upstream
-from modelgrid.gateway.usage import Usage, UsageOfStream, read_usage
+from modelgrid.gateway.usage import Usage, UsageOfAnswer, UsageOfStream, read_usage
 from modelgrid.spec import Choice
 
 _BUSY = frozenset((502, 503, 504))  # an engine that answers so has done nothing: another replica may
@@ -59,7 +59,8 @@ class Relay:
     _is_over = False
     _status = 0  # that the engine answered with
     _first_byte_s = 0.0
-    _usage: UsageOfStream | None = None
+    _usage: UsageOfAnswer | UsageOfStream | None = None
+    _is_stream = False
 
     def __init__(
         self,
@@ -178,11 +179,14 @@ class Relay:
             return
         if head.is_events:
             self._usage = UsageOfStream()
+            self._is_stream = True
+        elif head.status == 200 and head.type == b"application/json":
+            self._usage = UsageOfAnswer()
         self._reply.begin(head, length)
 
     def on_body(self, data: bytes, ended: bool) -> None:
         """The engine goes on, or ends."""
-        if self._usage is not None and not self._first_byte_s and data:
+        if self._is_stream and not self._first_byte_s and data:
             self._first_byte_s = monotonic() - self._began_at
         usage = self._usage
         if usage is not None:

@@ -47,6 +47,7 @@ class Door:
         self._count = count
         self._coming: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_open = False
         self._turns = 0
         self._in_vain = 0
         self._least = 0  # that another one had when this one last stepped back
@@ -54,13 +55,15 @@ class Door:
 
     def open(self) -> None:
         """Take connections from now on."""
-        self._tell()
+        self._is_open = True
+        self.tell()
         self._loop.add_reader(self._listener.fileno(), self._knocked)
 
     async def close(self) -> None:
         """Take no more. What was taken has become a connection when this returns."""
-        if self._listener.fileno() < 0:
+        if not self._is_open:
             return
+        self._is_open = False
         self._loop.remove_reader(self._listener.fileno())
         if self._timer is not None:
             self._timer.cancel()
@@ -69,9 +72,16 @@ class Door:
         if self._coming:
             await asyncio.wait(self._coming)
 
+    def tell(self) -> int:
+        """How many connections there are here, also to the others. To be called when one has ended."""
+        mine = self._count() + len(self._coming)
+        if self._is_open:
+            self._ledger.open_door(mine)
+        return mine
+
     def _knocked(self) -> None:
         """Somebody waits. All workers are told so at the same time."""
-        mine = self._tell()
+        mine = self.tell()
         least = self._ledger.fewest_connections_elsewhere()
         if least is not None and mine > least:
             if mine > least + _SLACK + (least >> _SLACK_SHIFT):
@@ -111,7 +121,7 @@ class Door:
         task: asyncio.Task[object] = self._loop.create_task(self._become(taken))
         self._coming.add(task)
         task.add_done_callback(self._coming.discard)
-        self._tell()
+        self.tell()
         return True
 
     async def _become(self, taken: socket.socket) -> None:
@@ -120,9 +130,3 @@ class Door:
         except OSError as error:  # it was reset before it was looked at
             taken.close()
             _log.info("caller lost", why=str(error))
-
-    def _tell(self) -> int:
-        """How many connections there are here, also to the others."""
-        mine = self._count() + len(self._coming)
-        self._ledger.open_door(mine)
-        return mine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from itertools import count
 
 import msgspec
@@ -42,6 +43,7 @@ class Gateway:
         self.connections: set[ClientConnection] = set()
         self.is_empty = asyncio.Event()
         self.is_empty.set()
+        self.left: Callable[[], object] = lambda: None  # called when a connection has ended
         self.access: object = None
         self.is_draining = False
         self._held_bytes = 0
@@ -67,6 +69,7 @@ class Gateway:
         """See `Service`."""
         self.connections.discard(connection)
         self.board.connections = len(self.connections)
+        self.left()
         if not self.connections:
             self.is_empty.set()
 

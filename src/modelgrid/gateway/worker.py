@@ -105,6 +105,7 @@ async def _open_door(listener: socket.socket, gateway: Gateway) -> Callable[[], 
     if gateway.options.workers > 1:
         ledger = gateway.board.ledger
         door = Door(gateway.loop, listener, ledger, lambda: ClientConnection(gateway), lambda: len(gateway.connections))
+        gateway.left = door.tell
         door.open()
         return door.close
     server = await gateway.loop.create_server(lambda: ClientConnection(gateway), sock=listener, backlog=_BACKLOG)

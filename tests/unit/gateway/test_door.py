@@ -35,6 +35,7 @@ class _Caller(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._worker.callers.discard(self)
+        self._worker.door.tell()
 
 
 class Worker:
@@ -140,7 +141,7 @@ def test_callers_who_left_are_no_reason_to_step_back() -> None:
             await street.connect()
         for caller in callers:
             caller.close()
-        await until(lambda: not one.callers)
+        await until(lambda: two.ledger.fewest_connections_elsewhere() == 0)
         for _ in range(4):
             await street.connect()
         assert (len(one.callers), len(two.callers)) == (4, 4)
@@ -172,6 +173,8 @@ def test_a_worker_whose_door_is_closed_or_that_died_is_nobody_to_wait_for() -> N
             await street.connect()
         assert (len(one.callers), len(two.callers)) == (10, 0)
         await two.door.close()  # once more is harmless
+        two.door.tell()  # as its last connections end
+        assert one.ledger.fewest_connections_elsewhere() is None
 
     play(scene)
 

@@ -163,9 +163,33 @@ def bad_request(why: str, param: str | None = None, code: str | None = None) -> 
     return error(400, REQUEST, why, code, param=param)
 
 
-def too_slow(part: str, limit_s: float) -> Answer:
-    """The request didn't arrive in time."""
-    message = f"cannot read the request: its {part} did not arrive within {limit_s:g} s"
+def wrong_version(version: str) -> Answer:
+    """Another HTTP, or none that is named."""
+    message = f"cannot answer HTTP/{version} here: this is HTTP/1.1 (send 'METHOD /path HTTP/1.1')"
+    return error(505, REQUEST, message, "http_version_not_supported")
+
+
+def unknown_coding(coding: str) -> Answer:
+    """A Transfer-Encoding other than chunked."""
+    message = f"cannot read the request's body: its Transfer-Encoding is {coding[:_ECHOED]!r} (send it chunked)"
+    return error(501, REQUEST, message, "unknown_transfer_encoding")
+
+
+def unmet_expectation(expectation: str) -> Answer:
+    """An Expect other than 100-continue."""
+    message = f"cannot meet what the request expects: {expectation[:_ECHOED]!r} (only 100-continue is known)"
+    return error(417, REQUEST, message, "expectation_failed")
+
+
+def head_too_slow(limit_s: float) -> Answer:
+    """The request's head didn't arrive in time."""
+    message = f"cannot read the request: its head did not arrive within {limit_s:g} s"
+    return error(408, REQUEST, message, "request_timeout")
+
+
+def body_too_slow(limit_bytes_per_s: int) -> Answer:
+    """The request's body, or its end, doesn't arrive in time."""
+    message = f"cannot read the request: its body arrives at less than {limit_bytes_per_s} bytes a second"
     return error(408, REQUEST, message, "request_timeout")
 
 
@@ -186,6 +210,18 @@ def head_too_large(limit_bytes: int) -> Answer:
     """More than a request's line and headers may have."""
     message = f"cannot read the request: its line and headers are larger than {limit_bytes} bytes (send less)"
     return error(431, REQUEST, message, "headers_too_large")
+
+
+def too_many_headers(limit: int) -> Answer:
+    """More lines than a request's head and trailers may have."""
+    message = f"cannot read the request: it has more than {limit} headers (send fewer)"
+    return error(431, REQUEST, message, "headers_too_large")
+
+
+def too_much_framing(limit_bytes: int) -> Answer:
+    """A body in chunks that are nearly all size and extension, or trailers without end."""
+    message = f"cannot read the request's body: chunk sizes, extensions and trailers fill {limit_bytes} bytes"
+    return error(400, REQUEST, f"{message} (send larger chunks)", "too_much_framing")
 
 
 def no_model_in_body() -> Answer:

@@ -382,16 +382,19 @@ class ClientConnection(asyncio.Protocol):
             return
         receiver = self._receiver
         options = self._service.options
-        if receiver is None or not receiver.is_receiving or self._is_stopped:
+        if receiver is None or not receiver.is_receiving:
             if self._request is None:
                 self._deadline.move(options.keep_alive_s)
             else:
                 self._deadline.stop()
+        elif self._is_stopped:
+            receiver.is_timed = False
+            self._deadline.stop()
         elif self._request is not None and not self._is_uploading:
             receiver.is_timed = False  # what was received of the next one begins its time when its turn comes
             self._deadline.stop()
         elif not receiver.is_timed:  # else it stands: a byte now and then is not what it waits for
-            receiver.is_timed = True
+            receiver.begin_time()
             self._deadline.move(options.header_timeout_s)
 
     def _refuse(self, answer: Answer) -> None:
@@ -454,8 +457,11 @@ class ClientConnection(asyncio.Protocol):
         if self._is_paused or self._is_lingering:
             self.abort()  # a caller who doesn't read
         elif receiver is not None and receiver.is_receiving:
-            part = "head" if receiver.head is None else "body"
-            self._refuse(answers.too_slow(part, self._service.options.header_timeout_s))
+            options = self._service.options
+            if receiver.head is None:
+                self._refuse(answers.head_too_slow(options.header_timeout_s))
+            else:
+                self._refuse(answers.body_too_slow(options.body_bytes_per_s))
         else:
             self.close()
 

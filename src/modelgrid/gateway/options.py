@@ -48,5 +48,6 @@ class GatewayOptions:
     first_byte_timeout_s: float = 600.0  # until the first byte of an engine's body
     idle_timeout_s: float = 300.0  # between bytes of an engine's body, and for a caller that doesn't read
     keep_alive_s: float = 75.0  # a caller's connection between requests
-    header_timeout_s: float = 30.0  # for a request's head, and between the parts of its body
+    header_timeout_s: float = 30.0  # for a request's head, and what a body's slowest rate is averaged over
+    body_bytes_per_s: int = 256  # the slowest rate of a body; a slower one is answered with 408
     grace_s: float = 30.0  # for what is in flight at SIGTERM

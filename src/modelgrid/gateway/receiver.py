@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import httptools
 
@@ -15,6 +16,10 @@ from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.options import PARSED_BYTES, GatewayOptions
 from modelgrid.gateway.request import NOT_FORWARDED, Head, Line, Request, forwarded, note, split_target
 from modelgrid.gateway.upload import Source, Upload
+
+_HEADERS: Final = 256  # of one request, its trailers included; more is answered with 431
+_FRAMING: Final = 16  # bytes of chunk sizes and extensions that a byte of a body may cost, beyond those of a head
+_LENGTH_DIGITS: Final = 20  # of Content-Length
 
 
 class Service(Protocol):
@@ -54,7 +59,7 @@ class Receiver:
 
     def __init__(self, service: Service, source: Source, ready: list[Ready]) -> None:
         self.is_receiving = False  # a request has begun and not ended
-        self.is_timed = False  # the time limit is that of what is being received
+        self.is_timed = False  # the time limit is that of what is being received now
         self.is_done = False  # nothing more is read
         self.owes_continue = False
         self.refusal: Answer | None = None  # why reading was stopped
@@ -68,31 +73,29 @@ class Receiver:
         self._is_alone = False  # the head that is being read began with what is being fed
         self._data = b""
         self._pieces: list[bytes] = []
-        self._idle_bytes = 0  # received since the request last came forward
+        self._idle_bytes = 0  # received that is neither body nor what a body may cost
         self._received = 0  # of its body
+        self._timed = 0  # of its body, since its time last began
         self._begin()
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
         self._idle_bytes += len(data)
-        self._data = data
         self._is_alone = not self.is_receiving
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            if self.refusal is not None:
-                self.put_last(self.refusal)
-            elif isinstance(error, httptools.HttpParserCallbackError):
-                raise
-            elif "Connection: close" not in str(error):  # what follows the last request isn't one
-                self.put_last(answers.bad_request(f"cannot read the request: {error}"))
-            self.is_done = True
-        else:
-            if self.is_receiving and self._idle_bytes > self._options.header_bytes:
-                self.put_last(answers.head_too_large(self._options.header_bytes))
+        rest: bytes | None = data
+        while rest is not None:
+            self._data = rest
+            rest = self._parse(rest)
         self._data = b""
+        if self.is_receiving and self._idle_bytes > self._options.header_bytes:
+            limit = self._options.header_bytes
+            self.put_last(answers.head_too_large(limit) if self.head is None else answers.too_much_framing(limit))
+
+    def begin_time(self) -> None:
+        """The time limit is now that of what is being received; more of a body than comes by the slowest rate that
+        is allowed, and the next one begins."""
+        self.is_timed = True
+        self._timed = 0
 
     @property
     def parsed_bytes(self) -> int:
@@ -123,6 +126,22 @@ class Receiver:
         self.upload = None
         self.is_receiving = self.owes_continue = False
 
+    def _parse(self, data: bytes) -> bytes | None:
+        """Give it to the parser; what to go on with, where an offer to upgrade was overlooked."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            if self.refusal is not None:
+                self.put_last(self.refusal)
+            elif isinstance(error, httptools.HttpParserCallbackError):
+                raise
+            elif "Connection: close" not in str(error):  # what follows the last request isn't one
+                self.put_last(answers.bad_request(f"cannot read the request: {error}"))
+            self.is_done = True
+        return None
+
     def _begin(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self.is_receiving = False
@@ -132,6 +151,7 @@ class Receiver:
     def _start(self) -> None:
         self._target = b""
         self._head_bytes = 0
+        self._headers = 0
         self._lines: list[Line] = []
         self._read: dict[bytes, bytes] = {}
         self._pieces = []
@@ -140,24 +160,26 @@ class Receiver:
         self.body_bytes = 0
         self._received = 0
 
-    def _upgrade(self, rest: bytes) -> None:
+    def _upgrade(self, rest: bytes) -> bytes | None:
         """The parser stops where another protocol is offered. A WebSocket to where there is one is taken; else it is
         read on as if nothing had been offered: callers offer h2c unasked."""
         head = self.head
-        if head is not None and isinstance(head.found, Found) and head.found.endpoint.act is Act.SOCKET:
+        assert head is not None
+        if self._takes_up(head):
             ready = self._ready[-1]
             ready.request.body = rest
             ready.must_close = True
             self.is_done = True
-            return
-        self._ready.pop()
-        if head is None or head.method == "CONNECT":
-            self.put_last(answers.wrong_method("CONNECT", "/", ("GET", "POST")))
-            return
-        lines = [b"%b %b HTTP/1.1\r\n" % (head.method.encode(), self._target)]
-        lines += [b"%b: %b\r\n" % item for item in self._read.items() if item[0] not in (b"connection", b"upgrade")]
+            return None
+        lines = [b"%b %b HTTP/%b\r\n" % (head.method.encode(), self._target, b"1.0" if head.is_http10 else b"1.1")]
+        lines += [line for _, line in self._lines]
+        lines += [b"%b: %b\r\n" % item for item in self._read.items() if item[0] in NOT_FORWARDED - _OFFERS]
+        tokens = [token.strip(b" \t") for token in self._read[b"connection"].split(b",")]
+        if kept := [token for token in tokens if token.lower() != b"upgrade"]:
+            lines.append(b"connection: %b\r\n" % b", ".join(kept))
         self._begin()
-        self.feed(b"".join([*lines, b"\r\n", rest]))
+        self._is_alone = False
+        return b"".join([*lines, b"\r\n", rest])
 
     # What the parser calls.
 
@@ -171,9 +193,11 @@ class Receiver:
         self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers += 1
         self._count_head(len(name) + len(value))
         if self.head is not None:  # trailers end here
             return
+        value = value.rstrip(b" \t")
         lower = name.lower()
         note(self._read, lower, value)
         if lower not in NOT_FORWARDED:
@@ -182,17 +206,28 @@ class Receiver:
     def on_headers_complete(self) -> None:
         self.is_timed = False
         read = self._read
-        path, query = split_target(self._target)
+        authority, path, query = split_target(self._target)
+        if authority is not None:
+            read[b"host"] = authority
+        parser = self._parser
         head = self.head = Head(
-            self._parser.get_method().decode(),
+            parser.get_method().decode(),
             path,
             query,
             read,
             forwarded(self._lines, read.get(b"connection")),
-            is_http10=self._parser.get_http_version() == "1.0",
-            is_kept=self._parser.should_keep_alive(),
+            is_http10=parser.get_http_version() == "1.0",
+            is_kept=parser.should_keep_alive(),
         )
+        refusal = _why_not(head, parser.get_http_version(), self._target)
+        if refusal is not None:
+            self._stop(refusal)
         found = head.found = self._check(head)
+        if parser.should_upgrade():
+            if not self._takes_up(head):
+                return
+            if _has_body(read):
+                self._stop(answers.bad_request("cannot open a WebSocket: the request has a body"))
         if isinstance(found, Answer):
             if _has_body(read):
                 self._stop(found)  # its body isn't worth reading
@@ -206,18 +241,21 @@ class Receiver:
             self._service.heads.remember(self._data, head, None if length is None else int(length))
 
     def on_body(self, data: bytes) -> None:
-        self.is_timed = False
-        self._idle_bytes = 0
+        count = len(data)
+        self._timed += count
+        if self._timed >= self._options.body_bytes_per_s * self._options.header_timeout_s:
+            self.is_timed = False
+        self._idle_bytes = max(0, self._idle_bytes - count * (1 + _FRAMING))
         self.owes_continue = False
-        self._received += len(data)
+        self._received += count
         if self.upload is not None:
             if self._received > self._options.upload_bytes:
                 self._stop(answers.body_too_large(self._options.upload_bytes))
             self.upload.add(data)
             return
-        self.body_bytes += len(data)
+        self.body_bytes += count
         self._pieces.append(data)
-        if not self._service.hold(len(data)):
+        if not self._service.hold(count):
             self._stop(answers.too_many_bodies(self._options.bodies_bytes))
         if self.body_bytes > self._options.body_bytes:
             self._stop(answers.body_too_large(self._options.body_bytes))
@@ -226,12 +264,16 @@ class Receiver:
         self._idle_bytes = 0
         self._is_alone = False
         self.is_receiving = self.owes_continue = False
+        head = self.head
+        assert head is not None
+        if self._parser.should_upgrade() and not self._takes_up(head):
+            return  # it isn't complete: see `_upgrade`
+        if not self._parser.should_keep_alive():
+            head.is_kept = head.is_plain = False  # its trailers may have said so, too
         if self.upload is not None:
             upload, self.upload = self.upload, None
             upload.end()
             return
-        head = self.head
-        assert head is not None
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces = []
         self.body_bytes = 0  # the request holds them now
@@ -243,6 +285,10 @@ class Receiver:
         self.upload = Upload(head.read[b"content-type"], None if length is None else int(length), self._source)
         request = Request(head, head.sent_id or self._service.request_id(), upload=self.upload)
         self._ready.append(Ready(request, None))
+
+    def _takes_up(self, head: Head) -> bool:
+        """The other protocol that the request offers will be spoken, if the engine agrees."""
+        return isinstance(head.found, Found) and head.found.act is Act.SOCKET and not head.is_http10
 
     def _check(self, head: Head) -> Found | Answer:
         found = self._service.check(head)
@@ -257,6 +303,8 @@ class Receiver:
         self._head_bytes += count
         if self._head_bytes > self._options.header_bytes:
             self._stop(answers.head_too_large(self._options.header_bytes))
+        if self._headers > _HEADERS:
+            self._stop(answers.too_many_headers(_HEADERS))
 
     def _stop(self, answer: Answer) -> NoReturn:
         self.refusal = answer
@@ -268,6 +316,38 @@ class _Stop(Exception):
 
 
 _UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
+_OFFERS = frozenset((b"connection", b"upgrade"))
+
+
+def _why_not(head: Head, version: str, target: bytes) -> Answer | None:
+    """What the parser lets through and RFC 9112 doesn't, or what can't be read here."""
+    read = head.read
+    if version not in ("1.1", "1.0"):  # section 2.3; "0.9" is a line without a version as well
+        return answers.wrong_version(version)
+    if head.method == "CONNECT":
+        return answers.wrong_method("CONNECT", "/", ("GET", "POST"))
+    is_absolute = target[:1] not in b"/*"
+    if b"#" in target or (is_absolute and not target[:8].lower().startswith((b"http://", b"https://"))):
+        return answers.bad_request("cannot read the request: its target has a fragment, or is no path")
+    host = read.get(b"host")
+    if host is None:
+        if not head.is_http10:
+            return answers.bad_request("cannot read the request: it has no Host")
+    elif not _is_host(host) or (is_absolute and not host):
+        return answers.bad_request("cannot read the request: its Host is not one name or address")
+    coding = read.get(b"transfer-encoding")
+    if coding is not None and head.is_http10:  # section 6.1: its framing is faulty
+        return answers.bad_request("cannot read the request: HTTP/1.0 has no Transfer-Encoding")
+    if coding is not None and coding.lower() != b"chunked":  # section 6.1, and 7 on what is not known
+        return answers.unknown_coding(coding.decode("latin-1"))
+    if len(read.get(b"content-length", b"")) > _LENGTH_DIGITS:
+        return answers.bad_request("cannot read the request: its Content-Length has too many digits")
+    if read.get(b"expect", b"100-continue").lower() != b"100-continue":
+        return answers.unmet_expectation(read[b"expect"].decode("latin-1"))
+    return None
+
+
+_is_host: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Za-z.:%~_-]+\])(?::\d{0,5})?").fullmatch
 
 
 def _has_body(read: Mapping[bytes, bytes]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -107,11 +108,16 @@ def forwarded(lines: Iterable[Line], connection: bytes | None) -> bytes:
     return b"".join([line for name, line in lines if name not in named])
 
 
-def split_target(target: bytes) -> tuple[str, bytes]:
-    """Path and query of a request's target, in origin or absolute form."""
+def split_target(target: bytes) -> tuple[bytes | None, str, bytes]:
+    """Authority (of the absolute form only), path and query of a request's target."""
+    authority = None
     if not target.startswith((b"/", b"*")):
-        _, _, rest = target.partition(b"://")
-        slash = rest.find(b"/")
-        target = rest[slash:] if slash >= 0 else b"/"
+        absolute = _ABSOLUTE.fullmatch(target)
+        assert absolute is not None  # it matches anything
+        authority, target = absolute.groups()
+        target = target if target.startswith(b"/") else b"/" + target
     path, mark, query = target.partition(b"?")
-    return path.decode("latin-1"), mark + query.partition(b"#")[0]
+    return authority, path.decode("latin-1"), mark + query.partition(b"#")[0]
+
+
+_ABSOLUTE: Final = re.compile(rb"(?:.*?://)?([^/?#]*)(.*)", re.DOTALL)

@@ -155,7 +155,7 @@ def test_a_worker_process_ends_by_sigterm_and_not_by_sigint(tmp_path: Path, twic
     listener.close()
     try:
         with socket.create_connection(address, timeout=PATIENCE_S) as caller:
-            caller.sendall(b"POST /health HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+            caller.sendall(b"POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
             assert caller.recv(1000).startswith(b"HTTP/1.1 405")
             caller.sendall(b"GET /health HT")  # begun, so that the drain waits for the rest
             os.kill(worker.pid, signal.SIGINT)

@@ -177,9 +177,10 @@ class Relay:
         self._judge(head)
         if head.status >= 400 and self._goes_elsewhere(head):
             return
+        self._is_stream = head.is_events
+        self._usage = None
         if head.is_events:
             self._usage = UsageOfStream()
-            self._is_stream = True
         elif head.status == 200 and head.type == b"application/json":
             self._usage = UsageOfAnswer()
         self._reply.begin(head, length)
@@ -498,6 +499,8 @@ class Relay:
             self._upstream = None
         if self._standing is not None:
             self._release()
+        if usage is None and self._is_stream and self._usage is not None:
+            usage = self._usage.usage  # of a stream that has no end: what came was paid for
         now = monotonic()
         meter = self._named_lane.meter(self._found.operation, self._caller)
         if usage is None:

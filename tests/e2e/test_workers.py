@@ -112,6 +112,34 @@ def test_a_worker_that_cannot_serve_takes_nobodys_place(make_daemon: MakeDaemon)
     assert daemon.run("restart-workers").returncode == 0
 
 
+def test_concurrency_holds_over_all_workers_and_through_a_workers_death(make_daemon: MakeDaemon) -> None:
+    models = {"few": faulty("--chunks", "200", "--chunk-delay", "0.05", limits={"concurrency": 4})}
+    daemon = make_daemon(models, workers=2).start()
+    streams = _admitted(daemon, 24, 4)
+    assert len({stream.reply.worker for stream in streams}) == 2, "all came to one worker"
+    assert _admitted(daemon, 12, 0) == []
+    victim = next(worker for worker in daemon.workers() if _name(worker) == streams[0].reply.worker)
+    lost = [stream for stream in streams if stream.reply.worker == _name(victim)]
+    victim.kill()
+    until("it is back", lambda: len(daemon.workers()) == 2 and victim not in daemon.workers())
+    again = _admitted(daemon, 24, len(lost))  # no more, and no fewer: it has left no counts behind
+    done = daemon.run("restart-workers")
+    assert done.returncode == 0, done.stderr
+    assert _admitted(daemon, 12, 0) == []  # those that retire count for as long as their streams last
+    assert all(stream.result().is_served for stream in [*streams, *again] if stream not in lost)
+    until("those are gone", lambda: len(daemon.workers()) == 2)
+    assert len(_admitted(daemon, 12, 4)) == 4
+
+
+def _admitted(daemon: Daemon, callers: int, count: int) -> list[Stream]:
+    """Those of some callers, all at once, who are let in: `count` of them. The others are told to come later."""
+    streams = [Stream(daemon, "few") for _ in range(callers)]
+    until("each has an answer", lambda: all(stream.reply.status for stream in streams))
+    turned_away = [stream.result().status for stream in streams if stream.reply.status != 200]
+    assert turned_away == [429] * (callers - count)
+    return [stream for stream in streams if stream.reply.status == 200]
+
+
 def test_a_hangup_without_a_terminal_replaces_workers(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon(MODELS)
     daemon.has_session = True

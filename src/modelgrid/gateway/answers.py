@@ -291,9 +291,9 @@ def not_a_socket(path: str) -> Answer:
     return error(426, REQUEST, message, "upgrade_required", headers=(("upgrade", "websocket"),))
 
 
-def unknown_object(path: str, route: Route) -> Answer:
+def unknown_object(path: str) -> Answer:
     """No engine knows an id."""
-    message = f"cannot find {path[:_ECHOED]}: no ready replica of {route.model}, or of others like it, knows it"
+    message = f"cannot find {path[:_ECHOED]}: no replica that is ready can know it (?model=NAME says whose it is)"
     return error(404, REQUEST, message, "not_found")
 
 
@@ -324,6 +324,12 @@ def controller_away() -> Answer:
     """What only the controller knows."""
     message = "cannot answer now: the controller is away (models are served; try again soon)"
     return error(503, SERVER, message, "controller_away", retry_after_s=1)
+
+
+def object_unknown_now(path: str, why: str) -> Answer:
+    """The engine that knows an id may be one that can't say so."""
+    message = f"cannot find {path[:_ECHOED]} now: no other replica knows it, and {why} (try again soon)"
+    return error(503, SERVER, message, "object_unknown_now", retry_after_s=2)
 
 
 def no_table() -> Answer:

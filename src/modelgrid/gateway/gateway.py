@@ -24,7 +24,7 @@ from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.reply import PassThrough, Reply
 from modelgrid.gateway.request import Head, Request
 from modelgrid.gateway.routes import Lane, Routes, describe_model
-from modelgrid.gateway.search import Search
+from modelgrid.gateway.search import Search, lanes_behind, lanes_that_may_know
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.tunnel import SocketRelay, query_of
 from modelgrid.gateway.upload_relay import UploadRelay
@@ -211,19 +211,16 @@ class Gateway:
             if isinstance(lane, Answer):
                 self._refuse(reply, found, lane)
                 return None
-            lanes = [lane]
+            lanes = lanes_behind(lane, routes, found.operation)
         else:
-            lanes = [
-                lane
-                for lane in routes.lanes.values()
-                if found.operation in lane.operations
-                and lane.standings
-                and (caller is None or caller.may_use(lane.model))
-            ]
+            lanes = lanes_that_may_know(routes, found.operation, caller)
             is_list = "{" not in found.endpoint.path
-            if not lanes or (is_list and len(lanes) > 1):
+            if is_list and len(lanes) != 1:
                 self._refuse(reply, found, answers.unnamed_model(found.operation, routes.table.routes))
                 return None
+        if not lanes:
+            self._refuse(reply, found, answers.unknown_object(request.head.path))
+            return None
         search = Search(self.board, reply, found, request, lanes[0].model, request.body, self._lines(request), caller)
         search.seek(lanes)
         return search

@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelgrid.gateway import answers
+from modelgrid.gateway.access import Caller
+from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.relay import Relay
-from modelgrid.gateway.routes import Lane
+from modelgrid.gateway.routes import Lane, Routes
 from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.upstream import EngineHead
+from modelgrid.gateway.usage import Usage
+
+_KNOWS_NOT = frozenset((404, 405, 501))  # the id, or that there are such things
+
+
+def lanes_that_may_know(routes: Routes, operation: str, caller: Caller | None) -> list[Lane]:
+    """Models that may have made something for a caller: those that it may use, by their own name or another."""
+    allowed = [lane for lane in routes.lanes.values() if caller is None or caller.may_use(lane.model)]
+    found = {real.model: real for lane in allowed for real in lanes_behind(lane, routes, operation)}
+    return [lane for lane in found.values() if lane.standings]
+
+
+def lanes_behind(lane: Lane, routes: Routes, operation: str) -> list[Lane]:
+    """The models that a name stands for."""
+    behind = [lane] if lane.options is None else [routes.lanes[option.route.model] for option in lane.options.all]
+    return [real for real in behind if operation in real.operations]
 
 
 class Search(Relay):
@@ -16,6 +34,7 @@ class Search(Relay):
     any of them has made, and after a restart too; it costs a look at those that don't know it."""
 
     _left: tuple[tuple[Lane, Standing], ...] = ()
+    _unsure = ""  # why one that may know it can't say so
 
     def seek(self, lanes: Sequence[Lane]) -> None:
         """Begin, with all that may know."""
@@ -27,20 +46,35 @@ class Search(Relay):
                 self._refuse(answers.over_quota(f"the key {caller.name!r}", refusal))
                 return
             self._caller_gate = caller.gate
-        places = [(lane, standing) for lane in lanes for standing in lane.standings if not standing.breaker.is_out]
-        self._left = tuple(places)
+        places = [(lane, standing) for lane in lanes for standing in lane.standings]
+        self._left = tuple(place for place in places if not place[1].breaker.is_out)
+        if len(self._left) < len(places):
+            out = next(standing for _, standing in places if standing.breaker.is_out)
+            self._unsure = f"{out.replica} failed a moment ago"
         self._again()
 
     def _again(self) -> None:
-        if not self._left:
-            self._refuse(answers.unknown_object(self._request.head.path, self._named_lane.route))
-            return
-        (self._lane, standing), self._left = self._left[0], self._left[1:]
-        self._attempts = 0
-        self._go(self._lane, standing)
+        if self._loss is not None:
+            self._unsure = f"{self._lost_by} {self._loss.why}"
+        path = self._request.head.path
+        if self._left:
+            (self._lane, standing), self._left = self._left[0], self._left[1:]
+            self._named_lane = self._lane
+            self._attempts = 0
+            self._go(self._lane, standing)
+        elif self._unsure:
+            self._refuse(answers.object_unknown_now(path, self._unsure))
+        else:
+            self._refuse(answers.unknown_object(path))
 
     def _goes_elsewhere(self, head: EngineHead) -> bool:
-        if head.status != 404 or not self._left:
+        if head.status in _KNOWS_NOT:
+            if not self._left and not self._unsure:
+                return False
+        elif head.status >= 500 and self._left:
+            assert self._standing is not None
+            self._unsure = f"{self._standing.replica} answered {head.status}"
+        else:
             return False
         self._drop_answer()
         self._again()
@@ -50,8 +84,12 @@ class Search(Relay):
     def _is_edited(self) -> bool:
         return False
 
-    def _fail(self, answer: answers.Answer) -> None:
+    def _fail(self, answer: Answer) -> None:
         if self._left:
             self._again()
         else:
             self._refuse(answer)
+
+    def _end(self, status: int, usage: Usage | None = None) -> None:  # noqa: ARG002  counted when it was made
+        self._usage = None
+        super()._end(status)

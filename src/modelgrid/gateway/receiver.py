@@ -88,8 +88,7 @@ class Receiver:
             rest = self._parse(rest)
         self._data = b""
         if self.is_receiving and self._idle_bytes > self._options.header_bytes:
-            limit = self._options.header_bytes
-            self.put_last(answers.head_too_large(limit) if self.head is None else answers.too_much_framing(limit))
+            self.put_last(self._too_large())
 
     def begin_time(self) -> None:
         """The time limit is now that of what is being received; more of a body than comes by the slowest rate that
@@ -302,9 +301,13 @@ class Receiver:
     def _count_head(self, count: int) -> None:
         self._head_bytes += count
         if self._head_bytes > self._options.header_bytes:
-            self._stop(answers.head_too_large(self._options.header_bytes))
+            self._stop(self._too_large())
         if self._headers > _HEADERS:
             self._stop(answers.too_many_headers(_HEADERS))
+
+    def _too_large(self) -> Answer:
+        limit = self._options.header_bytes
+        return answers.head_too_large(limit) if self.head is None else answers.too_much_framing(limit)
 
     def _stop(self, answer: Answer) -> NoReturn:
         self.refusal = answer

@@ -77,7 +77,8 @@ def test_workers_are_replaced_by_others_of_other_names(paths: Paths) -> None:
         before = pids(workers)
         await workers.replace(told.append)
         assert told == [Replaced("gateway-1", "gateway-3"), Replaced("gateway-2", "gateway-4")]
-        await until(lambda: len(workers.children) == 2)
+        async with asyncio.timeout(10):  # long before somebody has to be killed
+            await until(lambda: len(workers.children) == 2)
         assert not before & pids(workers)
         await workers.replace(told.append)
         assert {replaced.worker for replaced in told[2:]} == {"gateway-3", "gateway-4"}
@@ -95,6 +96,37 @@ def test_a_worker_without_a_table_takes_nobodys_place(paths: Paths) -> None:
         log = paths.logs / "gateway-2.log"
         assert told == [Replaced("gateway-1", "gateway-2", f"not ready within 1.0s (see {log})")]
         assert pids(workers) == before
+
+    play(paths, scene)
+
+
+def test_after_one_that_dies_no_other_is_tried(paths: Paths) -> None:
+    async def scene(workers: Workers) -> None:
+        before = pids(workers)
+        (paths.logs / "gateway-3.log").mkdir()  # where it has to write
+        told: list[Replaced] = []
+        await workers.replace(told.append)
+        (replaced,) = told
+        assert replaced.why_not is not None
+        assert replaced.why_not.startswith("exited with code 1 (see ")
+        assert pids(workers) == before
+
+    play(paths, scene, workers=2)
+
+
+def test_two_who_ask_at_once_are_served_one_after_the_other(paths: Paths) -> None:
+    async def scene(workers: Workers) -> None:
+        told: list[Replaced] = []
+        most = 0
+
+        def tell(replaced: Replaced) -> None:
+            nonlocal most
+            most = max(most, len(workers.children))
+            told.append(replaced)
+
+        await asyncio.gather(workers.replace(tell), workers.replace(tell))
+        assert told == [Replaced("gateway-1", "gateway-2"), Replaced("gateway-2", "gateway-1")]
+        assert most == 2
 
     play(paths, scene)
 

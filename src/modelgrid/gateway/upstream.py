@@ -201,9 +201,9 @@ class Upstream(asyncio.Protocol):
 
     def end(self) -> None:
         """Close, once what was written is sent."""
-        self._deadline.close()
         if self._transport is not None:
             self._transport.close()
+            self._deadline.move(self._idle_s)
 
     def leave(self) -> None:
         """The answer isn't wanted any more: the engine sees the connection close at once."""
@@ -220,7 +220,8 @@ class Upstream(asyncio.Protocol):
         """After `pause`."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-            self._deadline.move(self._limit_s)
+            if self._tunnel is None:  # which keeps the time itself
+                self._deadline.move(self._limit_s)
 
     def rest(self) -> bool:
         """Be kept in the pool, for a while. False where it can't be: it is closed, or not all of the request is sent.
@@ -272,16 +273,18 @@ class Upstream(asyncio.Protocol):
         self._bare_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._switch(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self._is_ended:  # what follows an answer is not ours; the connection isn't kept either
-                self._lose(Loss("broke", f"answered with what is not HTTP: {error}"))
+                if isinstance(error, httptools.HttpParserUpgrade):
+                    self._switch(data[error.args[0] :])
+                else:
+                    why = error.__context__ if isinstance(error.__context__, _Unreadable) else error
+                    self._lose(Loss("broke", f"answered with what is not HTTP: {why}"))
                 return
             self._is_kept = False
-            self._deliver()
-        else:
-            self._deliver()
+        if self._is_at_chunk and data[-1:] != b"\n":  # the next one's size has begun
+            self._is_at_chunk = False
+        self._deliver()
 
     def _switch(self, rest: bytes) -> None:
         exchange = self._exchange
@@ -336,6 +339,7 @@ class Upstream(asyncio.Protocol):
         if self._head is not None:  # trailers, and what follows an answer
             return
         self._head_bytes += len(name) + len(value)
+        value = value.rstrip(b" \t")
         lower = name.lower()
         if lower in _READ:
             note(self._special, lower, value)
@@ -352,9 +356,14 @@ class Upstream(asyncio.Protocol):
             self._is_interim = True
             self._first = b""  # two heads: not to be remembered as one
             return
+        if status < 100 or parser.get_http_version() not in ("1.1", "1.0"):
+            raise _Unreadable(f"HTTP/{parser.get_http_version()} with the status {status:03}")
         special = self._special
         length = special.get(b"content-length")
-        is_chunked = b"transfer-encoding" in special
+        coding = special.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":  # what is left of it when unchunked isn't the answer
+            raise _Unreadable(f"a Transfer-Encoding of {coding.decode('latin-1')!r}")
+        is_chunked = coding is not None
         is_bodyless = status in (204, 304)
         self._is_close_delimited = length is None and not is_chunked and not is_bodyless
         self._is_kept = parser.should_keep_alive() and not self._is_close_delimited
@@ -456,6 +465,10 @@ class Upstream(asyncio.Protocol):
             self._lose(Loss("timed_out", f"sent nothing for {self._limit_s:g} s in the middle of its answer"))
         else:
             self._lose(Loss("timed_out", f"did not begin to answer within {self._limit_s:g} s"))
+
+
+class _Unreadable(Exception):
+    """Raised in the parser's callbacks: what it lets through and can't be relayed."""
 
 
 def _are_chunks(data: bytes) -> bool:

@@ -230,7 +230,7 @@ class ClientConnection(asyncio.Protocol):
             self._tunnel.from_caller(data)
         elif self._is_deaf:
             return
-        elif self._is_uploading and self._request is not None:
+        elif self._is_uploading and self._request is not None and not self._held:
             self._feed(data)
             self._set_deadline()
         elif self._request is not None or self._is_paused:
@@ -334,10 +334,10 @@ class ClientConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Serve what is ready, one after the other, then wait for more."""
         self._is_serving = True  # answers that come at once return here, instead of calling deeper and deeper
-        while self._request is None and not self._is_closing and not self._is_paused:
-            if self._ready:
+        while not self._is_closing and not self._is_paused:
+            if self._request is None and self._ready:
                 self._serve(self._ready.pop(0))
-            elif self._held and not self._is_deaf:
+            elif self._held and not self._is_deaf and (self._request is None or self._is_uploading):
                 count = self._parsed_bytes
                 data, self._held = self._held[:count], self._held[count:]
                 self._feed(data)

@@ -315,3 +315,52 @@ def test_a_request_behind_an_upload_waits_its_turn(play: Play) -> None:
         assert isinstance(raw, Raw)
 
     play(scene)
+
+
+@pytest.mark.parametrize("size", [10, 60_000, 70_000, 300_000])
+@pytest.mark.parametrize("cut", [0, 1, 200, 65_536, 66_000, -1])
+def test_a_form_arrives_in_order_however_it_is_cut(play: Play, size: int, cut: int) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine()
+        await world.controller.publish(serving(engine.target("m-1")))
+        body = form(("file", bytes(range(250)) * (size // 250)), MODEL)
+        head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{TYPE}Content-Length: {len(body)}\r\n\r\n".encode()
+        raw = await world.call()
+        for _ in range(2):
+            raw.send((head + body)[:cut])
+            await raw.writer.drain()
+            await asyncio.sleep(0.005)
+            raw.send((head + body)[cut:])
+            assert (await raw.answer()).body == body
+
+    play(scene)
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("size", [100, 100_000, 3 * MIB])
+@pytest.mark.parametrize("half_closes", [False, True])
+def test_an_upload_that_comes_at_once_is_relayed_whole(
+    play: Play, is_chunked: bool, size: int, half_closes: bool
+) -> None:
+    body = form(MODEL, ("file", bytes(range(256)) * (size // 256)))
+
+    async def slow(asked: Asked) -> None:
+        await asyncio.sleep(0.05)  # the caller's end comes first
+        await echo(asked)
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(slow)
+        await world.controller.publish(serving(engine.target("m-1")))
+        raw = await world.call()
+        if is_chunked:
+            raw.send(f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{TYPE}Transfer-Encoding: chunked\r\n\r\n".encode())
+            raw.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        else:
+            raw.post(PATH, body, TYPE)
+        if half_closes:
+            raw.writer.write_eof()
+        answered = await raw.answer()
+        assert (answered.status, answered.is_whole) == (200, True)
+        assert answered.body == body
+
+    play(scene)

@@ -58,7 +58,7 @@ def play(paths: Paths, scene: Scene, *, workers: int = 1) -> None:
                 finally:
                     all_workers.end()
                     for child in all_workers.children:
-                        child.end()
+                        child.end(signal.SIGKILL)  # also where a test fails, and with whatever it has stopped
 
     async def whole() -> None:
         async with kept() as all_workers:

@@ -67,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
     _is_paused = False  # the caller doesn't read
     _is_stopped = False  # the caller's upload is not read for now
     _has_ended = False  # the caller says that it sends no more
+    _is_switching = False  # the request asks for another protocol: what follows it is not HTTP
     _held = b""
 
     def __init__(self, service: Service) -> None:
@@ -170,6 +171,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_resting = False
         if self._transport is not None:
             self._transport.close()
+            self._deadline.move(self._service.options.idle_timeout_s)  # for what was written to be read
 
     def abort(self) -> None:
         """See `Caller`."""
@@ -228,6 +230,8 @@ class ClientConnection(asyncio.Protocol):
                 return
         if self._tunnel is not None:
             self._tunnel.from_caller(data)
+        elif self._is_switching:
+            self._hold(data)
         elif self._is_deaf:
             return
         elif self._is_uploading and self._request is not None and not self._held:
@@ -250,6 +254,8 @@ class ClientConnection(asyncio.Protocol):
             return True
         job, request = self._job, self._request
         if job is None or job.is_begun or request is None or request.head.is_http10 or self._is_receiving:
+            return False
+        if self._is_switching:  # who sends no more has no use for a socket
             return False
         self._has_ended = True
         self._probe(0)
@@ -366,6 +372,7 @@ class ClientConnection(asyncio.Protocol):
         if ready.refusal is not None:
             self.answer(ready.refusal)
             return
+        self._is_switching = ready.must_close
         if request.head.access is not self._service.access:  # keys have changed while it waited for its turn
             found = self._service.check(request.head)
             if isinstance(found, Answer):
@@ -454,7 +461,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _expire(self) -> None:
         receiver = self._receiver
-        if self._is_paused or self._is_lingering:
+        is_ending = self._transport is not None and self._transport.is_closing()
+        if self._is_paused or self._is_lingering or is_ending:
             self.abort()  # a caller who doesn't read
         elif receiver is not None and receiver.is_receiving:
             options = self._service.options

@@ -26,7 +26,7 @@ from modelgrid.gateway.request import Head, Request
 from modelgrid.gateway.routes import Lane, Routes, describe_model
 from modelgrid.gateway.search import Search, lanes_behind, lanes_that_may_know
 from modelgrid.gateway.switchboard import Switchboard
-from modelgrid.gateway.tunnel import SocketRelay, query_of
+from modelgrid.gateway.tunnel import SocketRelay, query_of, wants_socket
 from modelgrid.gateway.upload_relay import UploadRelay
 
 _log = structlog.get_logger()
@@ -228,7 +228,7 @@ class Gateway:
     def _open_socket(self, connection: ClientConnection, request: Request, found: Found) -> Job | None:
         reply = PassThrough(connection, found)
         head = request.head
-        if head.read.get(b"upgrade", b"").lower() != b"websocket" or head.method != "GET":
+        if not wants_socket(head):
             self._refuse(reply, found, answers.not_a_socket(head.path))
             return None
         named = dict(query_of(request)).get("model", "")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from typing import Protocol
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 from modelgrid.gateway.access import without_credential
 from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.relay import Relay
-from modelgrid.gateway.request import Request
+from modelgrid.gateway.request import Head, Request
 from modelgrid.gateway.routes import Destination
-from modelgrid.gateway.upstream import Upstream
+from modelgrid.gateway.upstream import EngineHead, Upstream
 
 _SWITCHED = 101
+_AGREED = EngineHead(_SWITCHED, b"")
 
 
 class Far(Protocol):
@@ -41,6 +42,7 @@ class SocketRelay(Relay):
         upstream = self._upstream
         assert upstream is not None
         self._status = _SWITCHED
+        self._judge(_AGREED)
         self._deadline = Deadline(self._board.loop, self._expire)
         self._move_deadline()
         head = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n%b\r\n%b"
@@ -105,11 +107,10 @@ class SocketRelay(Relay):
             lines = b"".join(kept_lines)
             if kept := without_credential(protocols):
                 lines += b"sec-websocket-protocol: %b\r\n" % kept
-        query = urlencode({**dict(query_of(self._request)), "model": destination.served})
-        asked = b"GET %b%b?%b HTTP/1.1\r\n%b%bconnection: Upgrade\r\nupgrade: websocket\r\n\r\n" % (
+        asked = b"GET %b%b%b HTTP/1.1\r\n%b%bconnection: Upgrade\r\nupgrade: websocket\r\n\r\n" % (
             destination.base,
             self._found.path,
-            query.encode(),
+            _named(head.query, destination.served),
             destination.lines,
             lines,
         )
@@ -124,6 +125,7 @@ class SocketRelay(Relay):
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.end()
+        self._board.replicas.finish(self._lane.model)
         self._end(_SWITCHED)
         self.far.close()
 
@@ -135,6 +137,24 @@ class SocketRelay(Relay):
         self._close()
 
 
+def wants_socket(head: Head) -> bool:
+    """A request offers to go on as a WebSocket."""
+    connection = head.read.get(b"connection", b"").lower().split(b",")
+    is_offered = b"upgrade" in [token.strip() for token in connection]
+    return is_offered and head.read.get(b"upgrade", b"").lower() == b"websocket" and head.method == "GET"
+
+
 def query_of(request: Request) -> list[tuple[str, str]]:
     """A request's query, read."""
     return parse_qsl(request.head.query.removeprefix(b"?").decode("latin-1"), keep_blank_values=True)
+
+
+def _named(query: bytes, model: str) -> bytes:
+    """A query with `model` where it names one, and every other byte as it came."""
+    parts = query.split(b"&")
+    for place, part in enumerate(parts):
+        name, equals, value = part.removeprefix(b"?").partition(b"=")
+        if unquote_plus(name.decode("latin-1")) == "model" and unquote_plus(value.decode("latin-1")) != model:
+            mark = part[: len(part) - len(part.removeprefix(b"?"))]
+            parts[place] = b"%b%b%b%b" % (mark, name, equals or b"=", quote(model, safe="").encode())
+    return b"&".join(parts)

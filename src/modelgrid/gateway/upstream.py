@@ -186,7 +186,8 @@ class Upstream(asyncio.Protocol):
         """More of the request's body; False where the rest should wait for `Exchange.on_room`."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
-            self._deadline.move(self._first_byte_s)
+            if self._tunnel is None:  # which keeps the time itself
+                self._deadline.move(self._first_byte_s)
         return not self._is_full
 
     def sent(self) -> None:
@@ -220,7 +221,7 @@ class Upstream(asyncio.Protocol):
         """After `pause`."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-            if self._tunnel is None:  # which keeps the time itself
+            if self._tunnel is None:
                 self._deadline.move(self._limit_s)
 
     def rest(self) -> bool:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from modelgrid.gateway.options import ATTEMPTS
 from unit.gateway.world import Asked, Play, Script, World, echo, route, until
 
 CHAT = "/v1/chat/completions"
@@ -62,7 +63,7 @@ def test_it_is_asked_of_so_many_and_no_more(play: Play) -> None:
         engine = await world.engine(busy())
         await world.controller.publish(route(*(engine.target(f"m-{number}") for number in range(20))))
         assert (await world.post(CHAT, BODY)).status == 503
-        assert len(engine.asked) == 8
+        assert len(engine.asked) == 5
 
     play(scene)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ATTEMPTS: Final = 8  # how often one request is sent, or tried to be, before its caller is told what happened
+ATTEMPTS: Final = 5  # how often one request is sent, or tried to be, before its caller is told what happened
 PARSED_BYTES: Final = 4 << 10  # parsed at once where requests may begin, so few are parsed ahead of their turn
 PIPELINED_BYTES: Final = 64 << 10  # received ahead of their turn; who sends more is dropped
 SMALL_BYTES: Final = 16 << 10  # a body up to this isn't counted among those that are held

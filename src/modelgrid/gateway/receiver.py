@@ -13,7 +13,7 @@ from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.endpoints import Act, Found
 from modelgrid.gateway.heads import Heads
-from modelgrid.gateway.options import PARSED_BYTES, GatewayOptions
+from modelgrid.gateway.options import PARSED_BYTES, SMALL_BYTES, GatewayOptions
 from modelgrid.gateway.request import NOT_FORWARDED, Head, Line, Request, forwarded, note, split_target
 from modelgrid.gateway.upload import Source, Upload
 
@@ -167,6 +167,8 @@ class Receiver:
         if self._takes_up(head):
             ready = self._ready[-1]
             ready.request.body = rest
+            if len(rest) > SMALL_BYTES:
+                self._service.hold(len(rest))
             ready.must_close = True
             self.is_done = True
             return None
@@ -275,6 +277,8 @@ class Receiver:
             return
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces = []
+        if self.body_bytes <= SMALL_BYTES:
+            self._service.hold(-self.body_bytes)
         self.body_bytes = 0  # the request holds them now
         request = Request(head, head.sent_id or self._service.request_id(), body)
         self._ready.append(Ready(request, head.found if isinstance(head.found, Answer) else None))

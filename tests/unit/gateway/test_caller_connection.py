@@ -186,6 +186,18 @@ def test_bodies_together_have_a_limit_and_make_room_when_they_go(play: Play) -> 
     play(scene, bodies_bytes=1000)
 
 
+def test_what_was_held_of_small_bodies_is_not_held_for_ever(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine()
+        await world.controller.publish(route(engine.target("m-1")))
+        caller = await world.call()
+        for _ in range(30):
+            caller.send(POST + b"Transfer-Encoding: chunked\r\n\r\nd\r\n" + BODY + b"\r\n0\r\n\r\n")
+            assert (await caller.answer()).body == BODY
+
+    play(scene, bodies_bytes=100)
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from modelgrid.gateway.endpoints import ENDPOINTS
+from modelgrid.gateway.endpoints import ENDPOINTS, Act, Found
 from modelgrid.gateway.quota import Limit, Refusal
 from modelgrid.spec import Route
 from modelgrid.spec.units import format_bytes
@@ -67,6 +67,13 @@ def error(
         headers += (("retry-after", str(max(1, math.ceil(retry_after_s)))),)
     body = error_body(kind, message, code, param)
     return Answer(status=status, body=body, message=message, kind=kind, code=code or "", headers=headers)
+
+
+def in_shape(answer: Answer, found: Found) -> Answer:
+    """An error as callers of an endpoint read it."""
+    if found.act is Act.PLAIN:
+        return as_text(answer)
+    return as_anthropic(answer) if found.is_anthropic else answer
 
 
 def as_anthropic(answer: Answer) -> Answer:

@@ -98,7 +98,7 @@ class Gateway:
         refusal = self._check_access(head)
         if refusal is None and head.read.get(b"content-encoding", b"identity").lower() != b"identity":
             refusal = answers.encoded_body(head.read[b"content-encoding"].decode("latin-1"))
-        return found if refusal is None else _in_shape(refusal, found)
+        return found if refusal is None else answers.in_shape(refusal, found)
 
     def serve(self, connection: ClientConnection, request: Request) -> Job | None:
         """See `Service`."""
@@ -314,13 +314,6 @@ class Gateway:
         if caller is not None and not caller.may_use(lane.model):
             return answers.not_allowed(caller.name, lane.model)
         return answers.ok(describe_model(lane.route))
-
-
-def _in_shape(answer: Answer, found: Found) -> Answer:
-    """An error as callers of an endpoint read it."""
-    if found.act is Act.PLAIN:
-        return answers.as_text(answer)
-    return answers.as_anthropic(answer) if found.is_anthropic else answer
 
 
 def _own(head: Head, lane: Lane) -> Found | WrongMethod:

@@ -114,6 +114,8 @@ class Receiver:
             upload.lose(answer)
             return
         head = self.head or Head("GET", "")
+        if isinstance(head.found, Found):
+            answer = answers.in_shape(answer, head.found)
         request = Request(head, head.sent_id or self._service.request_id())
         self._ready.append(Ready(request, answer, must_close=True))
 
@@ -300,7 +302,7 @@ class Receiver:
             return found
         is_upload = found.endpoint.uploads and _is_form(head.read)
         limit = self._options.upload_bytes if is_upload else self._options.body_bytes
-        return answers.body_too_large(limit) if int(length) > limit else found
+        return answers.in_shape(answers.body_too_large(limit), found) if int(length) > limit else found
 
     def _count_head(self, count: int) -> None:
         self._head_bytes += count

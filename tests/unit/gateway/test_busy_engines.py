@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from modelgrid.gateway.options import ATTEMPTS
 from unit.gateway.world import Asked, Play, Script, World, echo, route, until
 
 CHAT = "/v1/chat/completions"

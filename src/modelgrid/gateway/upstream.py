@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
+import struct
 from collections.abc import Set
 from functools import cached_property
 from typing import Final, Literal, Protocol, cast
@@ -20,6 +22,7 @@ from modelgrid.gateway.request import HOP_BY_HOP, Line, forwarded, note
 from modelgrid.spec.units import format_bytes
 
 _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset, and drop what is not sent
 _SMALL_BYTES: Final = 64 << 10  # a body up to this is joined with its head, to be one write
 
 
@@ -209,6 +212,9 @@ class Upstream(asyncio.Protocol):
     def leave(self) -> None:
         """The answer isn't wanted any more: the engine sees the connection close at once."""
         self._exchange = None
+        if self._transport is not None and not (self._is_heard and self._is_sent):
+            # An orderly end would stand behind all that the engine hasn't read of the request, perhaps for ever.
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close()
 
     def pause(self) -> None:

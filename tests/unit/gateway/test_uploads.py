@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 from typing import cast
 
 import pytest
@@ -362,5 +363,33 @@ def test_an_upload_that_comes_at_once_is_relayed_whole(
         answered = await raw.answer()
         assert (answered.status, answered.is_whole) == (200, True)
         assert answered.body == body
+
+    play(scene)
+
+
+def test_an_engine_that_does_not_read_an_upload_sees_that_it_is_left(play: Play) -> None:
+    async def scene(world: World) -> None:
+        hung_up = asyncio.Event()
+
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            cast(asyncio.Transport, writer.transport).pause_reading()
+            poll = select.poll()
+            poll.register(writer.get_extra_info("socket").fileno(), 0)
+            while not poll.poll(0):  # an orderly end would stand behind what isn't read
+                await asyncio.sleep(0.005)
+            hung_up.set()
+            writer.close()
+
+        server = await asyncio.start_server(script, "127.0.0.1", 0, limit=4096)
+        port = server.sockets[0].getsockname()[1]
+        await world.controller.publish(serving(Target(replica="m-1", url=f"http://127.0.0.1:{port}/v1", model="m")))
+        raw = await world.call()
+        raw.post(PATH, form(MODEL, ("file", b"x" * 64 * MIB)), TYPE)
+        await until(lambda: world.controller.load.get("m-1"), "it is in flight")
+        raw.writer.transport.abort()
+        async with asyncio.timeout(5):
+            await hung_up.wait()
+        server.close()
 
     play(scene)

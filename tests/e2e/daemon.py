@@ -54,6 +54,21 @@ def faulty(*arguments: str, memory: str = "100MiB", **more: Any) -> dict[str, An
     return {"engine": "custom", "command": command, "needs": {"memory": memory}, **more}
 
 
+@contextlib.contextmanager
+def serving(folder: Path, models: dict[str, Any], *, virtual: Any = None, **gateway: Any) -> Iterator[Daemon]:
+    """One that serves, with all models ready that are kept so: for tests that don't disturb each other."""
+    config = {"gateway": {"port": free_port(), **gateway}, "machine": {"memory": "8GiB"}, "models": models}
+    daemon = Daemon(folder / "home", config | ({"virtual": virtual} if virtual else {}))
+    try:
+        daemon.start()
+        for name, model in models.items():
+            if model.get("scaling", {}).get("min") or model["engine"] == "remote":
+                daemon.until_state(name, "ready")
+        yield daemon
+    finally:
+        daemon.end()
+
+
 @dataclass
 class Daemon:
     """`modelgrid serve`, started in a folder of its own."""

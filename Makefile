@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 300
+RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check unit contract sim e2e bench-gateway lock clean
+.PHONY: help setup run test check unit contract sim e2e fuzz bench-gateway lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -39,6 +40,9 @@ sim: setup ## the planner against a world of faults: make sim SEEDS=10000
 
 e2e: setup ## the real daemon, real sockets, real engines
 	$(BIN)/pytest tests/e2e
+
+fuzz: setup ## hostile bytes into the gateway: make fuzz RUNS=1000000 SEED=1
+	PYTHONPATH=tests $(BIN)/python -m fuzz.callers --runs $(RUNS) --seed $(or $(SEED),1)
 
 bench-gateway: setup ## what the gateway costs beside nginx and the routers of others: ARGS=--quick, ARGS=--help
 	$(BIN)/python -m bench.gateway $(ARGS)

@@ -236,7 +236,7 @@ class ClientConnection(asyncio.Protocol):
             return
         elif self._is_uploading and self._request is not None and not self._held:
             self._feed(data)
-            self._set_deadline()
+            self._go_on()
         elif self._request is not None or self._is_paused:
             self._hold(data)
         else:
@@ -322,8 +322,11 @@ class ClientConnection(asyncio.Protocol):
         self._is_resting = False
         if self._receiver is None:
             self._receiver = Receiver(self._service, self, self._ready)
-        self._receiver.feed(data)
-        self._is_deaf = self._is_deaf or self._receiver.is_done
+        receiver = self._receiver
+        was_serving, self._is_serving = self._is_serving, True  # an answer to what has come doesn't go on to the rest
+        receiver.feed(data)
+        self._is_serving = was_serving
+        self._is_deaf = self._is_deaf or receiver.is_done
 
     # Answering, in order.
 

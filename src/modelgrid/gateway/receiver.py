@@ -210,21 +210,23 @@ class Receiver:
         self.is_timed = False
         read = self._read
         authority, path, query = split_target(self._target)
-        if authority is not None:
-            read[b"host"] = authority
         parser = self._parser
+        is_http10 = parser.get_http_version() == "1.0"
         head = self.head = Head(
             parser.get_method().decode(),
             path,
             query,
             read,
             forwarded(self._lines, read.get(b"connection")),
-            is_http10=parser.get_http_version() == "1.0",
-            is_kept=parser.should_keep_alive(),
+            is_http10=is_http10,
+            # Of HTTP/1.0 the parser overlooks a close beside a keep-alive.
+            is_kept=parser.should_keep_alive() and not (is_http10 and b"close" in read.get(b"connection", b"").lower()),
         )
-        refusal = _why_not(head, parser.get_http_version(), self._target)
+        refusal = _why_not(head, parser.get_http_version(), self._target, authority)
         if refusal is not None:
             self._stop(refusal)
+        if authority is not None:
+            read[b"host"] = authority  # section 3.2.2: what the header says doesn't count
         found = head.found = self._check(head)
         if parser.should_upgrade():
             if not self._takes_up(head):
@@ -328,21 +330,20 @@ _UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
 _OFFERS = frozenset((b"connection", b"upgrade"))
 
 
-def _why_not(head: Head, version: str, target: bytes) -> Answer | None:
+def _why_not(head: Head, version: str, target: bytes, authority: bytes | None) -> Answer | None:
     """What the parser lets through and RFC 9112 doesn't, or what can't be read here."""
     read = head.read
     if version not in ("1.1", "1.0"):  # section 2.3; "0.9" is a line without a version as well
         return answers.wrong_version(version)
     if head.method == "CONNECT":
         return answers.wrong_method("CONNECT", "/", ("GET", "POST"))
-    is_absolute = target[:1] not in b"/*"
-    if b"#" in target or (is_absolute and not target[:8].lower().startswith((b"http://", b"https://"))):
+    if b"#" in target or (authority is not None and not target[:8].lower().startswith((b"http://", b"https://"))):
         return answers.bad_request("cannot read the request: its target has a fragment, or is no path")
     host = read.get(b"host")
     if host is None:
         if not head.is_http10:
             return answers.bad_request("cannot read the request: it has no Host")
-    elif not _is_host(host) or (is_absolute and not host):
+    elif not _is_host(host) or authority == b"" or not _is_host(authority or b""):
         return answers.bad_request("cannot read the request: its Host is not one name or address")
     coding = read.get(b"transfer-encoding")
     if coding is not None and head.is_http10:  # section 6.1: its framing is faulty

@@ -188,6 +188,7 @@ REFUSED = {
     # Section 3.2: Host.
     "3.2 no Host": (b"GET /v1/models HTTP/1.1\r\n\r\n", 400),
     "3.2 no Host where there is a body": (b"POST " + HONEST[5:].replace(b"Host: localhost\r\n", b""), 400),
+    "3.2 no Host beside the absolute form": (b"GET http://localhost/v1/models HTTP/1.1\r\n\r\n", 400),
     "3.2 two Hosts": (headers(b"Host: other"), 400),
     "3.2 the same Host twice": (headers(b"Host: localhost"), 400),
     "3.2 a Host with a path": (b"GET /v1/models HTTP/1.1\r\nHost: localhost/a\r\n\r\n", 400),
@@ -385,6 +386,7 @@ def test_nothing_is_read_behind_the_last_request(play: Play) -> None:
             last.replace(b"close", b"CLOSE \t"),
             last.replace(b"Connection: close", b"Connection: close, Upgrade\r\nUpgrade: h2c"),
             HONEST.replace(b"HTTP/1.1", b"HTTP/1.0"),
+            HONEST.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Con", b"Connection: keep-alive, close\r\nCon"),
             HONEST.replace(b"HTTP/1.1", b"HTTP/1.0").replace(
                 b"Content", b"Connection: upgrade\r\nUpgrade: h2c\r\nC", 1
             ),
@@ -431,6 +433,26 @@ def test_offers_without_end_are_overlooked_one_after_the_other(play: Play) -> No
         caller.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n" * count)
         for _ in range(count):
             assert (await caller.answer()).status == 200
+
+    play(scene)
+
+
+def test_what_stands_behind_a_form_that_is_refused_is_answered(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine()
+        await world.controller.publish(route(engine.target("m-1"), operations=("chat", "transcriptions")))
+        form = b'--x\r\nContent-Disposition: form-data; name="no-model"\r\n\r\nm\r\n--x--\r\n'
+        head = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\n"
+        head += b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n" % len(form)
+        for early in (0, len(head), len(head) + 9):
+            caller = await world.call()
+            caller.send((head + form)[:early])
+            await caller.writer.drain()
+            await world.get("/health")
+            caller.send((head + form)[early:] + HONEST)
+            answered = await caller.answer()
+            assert (answered.status, "connection" in answered.headers) == (400, False)
+            assert (await caller.answer()).body == BODY
 
     play(scene)
 

@@ -62,7 +62,7 @@ def serving(folder: Path, models: dict[str, Any], *, virtual: Any = None, **gate
     try:
         daemon.start()
         for name, model in models.items():
-            if model.get("scaling", {}).get("min") or model["engine"] == "remote":
+            if model.get("scaling", {}).get("min") or "urls" in model:
                 daemon.until_state(name, "ready")
         yield daemon
     finally:

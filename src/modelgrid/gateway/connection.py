@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.deadline import Deadline
-from modelgrid.gateway.options import GONE_S, LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES, STALL_PROBES_S
+from modelgrid.gateway.options import GONE_S, LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES, STALL_PROBES_S, STILL_S
 from modelgrid.gateway.receiver import Ready, Receiver
 from modelgrid.gateway.receiver import Service as Checks
 from modelgrid.gateway.request import Request
@@ -21,6 +21,11 @@ class Job(Protocol):
     @property
     def is_begun(self) -> bool:
         """Something of an answer was written."""
+        ...
+
+    @property
+    def sign(self) -> bytes:
+        """What can be written now and changes nothing of the answer; empty where there is nothing like that."""
         ...
 
     def leave(self) -> None: ...
@@ -67,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
     _is_paused = False  # the caller doesn't read
     _is_stopped = False  # the caller's upload is not read for now
     _has_ended = False  # the caller says that it sends no more
+    _is_moving = False  # something was written since that was looked at, after `_has_ended`
     _is_switching = False  # the request asks for another protocol: what follows it is not HTTP
     _held = b""
 
@@ -118,6 +124,8 @@ class ClientConnection(asyncio.Protocol):
         """See `Caller`."""
         if self._transport is not None:
             self._transport.write(data)
+            if self._has_ended:
+                self._is_moving = True
 
     def relay_whole(self, start: bytes, body: bytes, *, has_id: bool) -> bool:
         """See `Caller`."""
@@ -248,16 +256,20 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The caller sends no more: it is gone, or it waits for its answer. To tell them apart something is written,
-        which whoever is gone answers with a reset. In the middle of an answer nothing can be: then it is gone."""
+        which whoever is gone answers with a reset. Where nothing can be, it is gone unless its answer flows."""
         if self._tunnel is not None:
             self._tunnel.caller_ended()
             return True
         job, request = self._job, self._request
-        if job is None or job.is_begun or request is None or request.head.is_http10 or self._is_receiving:
+        if job is None or request is None or self._is_receiving:
             return False
         if self._is_switching:  # who sends no more has no use for a socket
             return False
-        self._has_ended = True
+        if not job.is_begun and not job.sign:
+            return False
+        if self._receiver is None:  # so that the answer's end is looked at
+            self._receiver = Receiver(self._service, self, self._ready)
+        self._has_ended = self._is_moving = True
         self._probe(0)
         return True
 
@@ -441,11 +453,18 @@ class ClientConnection(asyncio.Protocol):
             self._deadline.move(LINGER_S)
 
     def _probe(self, times: int) -> None:
-        if self._transport is None or self._is_closing or self._request is None or times >= len(PROBES_S):
+        transport, job = self._transport, self._job
+        if transport is None or transport.is_closing() or job is None:
             return
-        if self._job is not None and not self._job.is_begun:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._service.loop.call_later(PROBES_S[times], self._probe, times + 1)
+        if sign := job.sign:
+            if times < len(PROBES_S):
+                transport.write(sign)
+                self._service.loop.call_later(PROBES_S[times], self._probe, times + 1)
+        elif self._is_moving or self._is_paused:
+            self._is_moving = False
+            self._service.loop.call_later(STILL_S, self._probe, times)
+        else:
+            self.close()
 
     def _watch(self, times: int = 0) -> None:
         """While an upload isn't read, its caller's end stands behind what is unread: ask for it now and then, as in

@@ -27,6 +27,11 @@ class ControlRequest:
         """See `Job`."""
         return self._reply.is_begun
 
+    @property
+    def sign(self) -> bytes:
+        """See `Job`."""
+        return self._reply.sign
+
     def start(self, origin: Origin) -> None:
         """Send it."""
         self._task = self._pool.loop.create_task(self._pool.connect(origin))

@@ -11,6 +11,7 @@ PARSED_BYTES: Final = 4 << 10  # parsed at once where requests may begin, so few
 PIPELINED_BYTES: Final = 64 << 10  # received ahead of their turn; who sends more is dropped
 SMALL_BYTES: Final = 16 << 10  # a body up to this isn't counted among those that are held
 PROBES_S: Final = (0.01, 0.02, 0.07, 0.2)  # between signs of life to a caller who says that it sends no more
+STILL_S: Final = 0.03  # an answer to such a caller that stands still for so long goes to nobody
 STALL_PROBES_S: Final = (0.05, 0.4, 2.0, 10.0)  # the same to a caller whose upload isn't read
 GONE_S: Final = 0.02  # until the answer of one who is gone has come
 LINGER_S: Final = 2.0  # for a caller to read why it was refused while it still sends

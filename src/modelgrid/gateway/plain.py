@@ -54,6 +54,11 @@ class PlainReply:
         """See `Reply`."""
         return self._text.is_begun
 
+    @property
+    def sign(self) -> bytes:
+        """See `Reply`."""
+        return self._text.sign
+
     def whole(self, head: EngineHead, body: bytes) -> None:
         """See `Reply`."""
         self.begin(head, len(body))

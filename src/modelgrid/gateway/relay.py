@@ -88,6 +88,11 @@ class Relay:
         """See `Job`."""
         return self._reply.is_begun
 
+    @property
+    def sign(self) -> bytes:
+        """See `Job`."""
+        return self._reply.sign
+
     def enter(self, lane: Lane) -> None:
         """Begin, if neither the key's quota nor the model's is used up."""
         self._named_lane = self._lane = lane

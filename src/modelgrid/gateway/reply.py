@@ -59,6 +59,11 @@ class Reply(Protocol):
         ...
 
     @property
+    def sign(self) -> bytes:
+        """See `Job`."""
+        ...
+
+    @property
     def takes_chunks(self) -> bool:
         """Chunks of an engine's answer can be added as they are on the wire, by `add_chunks`."""
         ...
@@ -97,6 +102,15 @@ class PassThrough:
         self._caller = caller
         self._found = found
         self._head_only = head_only
+
+    @property
+    def sign(self) -> bytes:
+        """See `Job`. Between two chunks it is a zero, which begins the next one's size as well as the size does."""
+        if self._caller.is_http10:
+            return b""
+        if not self.is_begun:
+            return b"HTTP/1.1 100 Continue\r\n\r\n"
+        return b"0" if self._is_chunked and not self._head_only else b""
 
     def whole(self, head: EngineHead, body: bytes) -> None:
         """One write."""

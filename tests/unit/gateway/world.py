@@ -64,8 +64,9 @@ class Asked:
     async def gone(self) -> None:
         """Wait until the other side has closed."""
         async with asyncio.timeout(PATIENCE_S):
-            while await self.reader.read(65536):
-                pass
+            with suppress(ConnectionResetError):
+                while await self.reader.read(65536):
+                    pass
 
 
 Script = Callable[[Asked], Awaitable[None]]

@@ -174,7 +174,7 @@ class Relay:
         try:
             self._reply.whole(head, body)
         except EngineTrouble as trouble:
-            self._reply.refuse(answers.engine_trouble(self._lane.model, str(trouble)))
+            self._refuse(answers.engine_trouble(self._lane.model, str(trouble)))
 
     def on_head(self, head: EngineHead, length: int | None) -> None:
         """The engine begins to answer."""

@@ -86,6 +86,9 @@ class Wire:
     def is_closing(self) -> bool:
         return self.is_closed
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 class Job:
     """A request whose answer comes later; a form is taken in meanwhile."""

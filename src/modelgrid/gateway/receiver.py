@@ -219,8 +219,7 @@ class Receiver:
             read,
             forwarded(self._lines, read.get(b"connection")),
             is_http10=is_http10,
-            # Of HTTP/1.0 the parser overlooks a close beside a keep-alive.
-            is_kept=parser.should_keep_alive() and not (is_http10 and b"close" in read.get(b"connection", b"").lower()),
+            is_kept=parser.should_keep_alive() and (not is_http10 or _keeps(read.get(b"connection", b"").lower())),
         )
         refusal = _why_not(head, parser.get_http_version(), self._target, authority)
         if refusal is not None:
@@ -358,6 +357,11 @@ def _why_not(head: Head, version: str, target: bytes, authority: bytes | None) -
 
 
 _is_host: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Za-z.:%~_-]+\])(?::\d{0,5})?").fullmatch
+
+
+def _keeps(connection: bytes) -> bool:
+    """Of HTTP/1.0 the parser overlooks a close beside a keep-alive, and takes Proxy-Connection for Connection."""
+    return b"keep-alive" in connection and b"close" not in connection
 
 
 def _has_body(read: Mapping[bytes, bytes]) -> bool:

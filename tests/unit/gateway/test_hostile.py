@@ -386,6 +386,7 @@ def test_nothing_is_read_behind_the_last_request(play: Play) -> None:
             last.replace(b"close", b"CLOSE \t"),
             last.replace(b"Connection: close", b"Connection: close, Upgrade\r\nUpgrade: h2c"),
             HONEST.replace(b"HTTP/1.1", b"HTTP/1.0"),
+            HONEST.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Con", b"Proxy-Connection: keep-alive\r\nCon"),
             HONEST.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Con", b"Connection: keep-alive, close\r\nCon"),
             HONEST.replace(b"HTTP/1.1", b"HTTP/1.0").replace(
                 b"Content", b"Connection: upgrade\r\nUpgrade: h2c\r\nC", 1

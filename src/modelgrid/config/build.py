@@ -40,7 +40,11 @@ def gateway_config(section: GatewaySection) -> GatewayConfig:
         port=section.port,
         workers=section.workers,
         body_bytes=section.body,
+        upload_bytes=section.upload,
         connections=section.connections,
+        connect_s=section.connect,
+        first_byte_s=section.first_byte,
+        stall_s=section.stall,
         grace_s=section.grace,
     )
 

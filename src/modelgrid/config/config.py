@@ -18,7 +18,11 @@ class GatewayConfig:
     port: int = 9000
     workers: int = 1
     body_bytes: int = 64 * 2**20
+    upload_bytes: int = 2 * 2**30
     connections: int = 4096  # open at once, in each worker
+    connect_s: float = 5.0  # to reach an engine
+    first_byte_s: float = 600.0  # until an engine begins to answer
+    stall_s: float = 300.0  # between two parts of its answer
     grace_s: float = 30.0  # how long requests in flight may go on when modelgrid stops
 
     @property

@@ -195,7 +195,24 @@ class GatewaySection(_Section):
         default=_GATEWAY.workers, ge=1, le=256, description="Gateway processes; one for each core at most."
     )
     body: Size = Field(default=_GATEWAY.body_bytes, description="The longest request body that is taken.")
+    upload: Size = Field(
+        default=_GATEWAY.upload_bytes,
+        description="The longest upload (audio, images, video) that is taken. Uploads are relayed while they come.",
+    )
     connections: Count = Field(default=_GATEWAY.connections, description="Connections open at once, in each worker.")
+    connect: Duration = Field(
+        default=_GATEWAY.connect_s, description="How long an engine may take to accept a connection."
+    )
+    first_byte: Duration = Field(
+        default=_GATEWAY.first_byte_s,
+        description="How long an engine may take to begin its answer. An answer that doesn't stream begins when all of "
+        "it has been made.",
+    )
+    stall: Duration = Field(
+        default=_GATEWAY.stall_s,
+        description="How long an engine may pause in the middle of its answer, and a caller in the middle of reading "
+        "it; a realtime connection on which nothing is said for so long ends.",
+    )
     grace: Duration = Field(
         default=_GATEWAY.grace_s, description="How long requests in flight may go on when modelgrid is told to stop."
     )

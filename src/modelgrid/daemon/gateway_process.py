@@ -38,7 +38,11 @@ def run_gateway(
         workers=config.workers,
         needs_key=not config.is_loopback,  # also where the last key was revoked, or a table is from another life
         body_bytes=config.body_bytes,
+        upload_bytes=config.upload_bytes,
         connections=config.connections,
+        connect_timeout_s=config.connect_s,
+        first_byte_timeout_s=config.first_byte_s,
+        idle_timeout_s=config.stall_s,
         grace_s=config.grace_s,
     )
     run_worker(socket.socket(fileno=descriptor), options, functools.partial(_tell, ready))

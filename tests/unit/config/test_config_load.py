@@ -26,7 +26,9 @@ Load = Callable[..., Config]
 
 def test_everything_that_can_be_said_arrives(load: Load, tmp_path: Path) -> None:
     config = load("""
-        gateway: {host: 0.0.0.0, port: 9001, workers: 2, body: 1MiB, connections: 10, grace: 1m}
+        gateway:
+          {host: 0.0.0.0, port: 9001, workers: 2, body: 1MiB, upload: 1GiB, connections: 10,
+           connect: 1s, first_byte: 2s, stall: 3s, grace: 1m}
         machine: {memory: 16GiB}
         storage: {environments: big/environments, models: /models}
         models:
@@ -44,7 +46,7 @@ def test_everything_that_can_be_said_arrives(load: Load, tmp_path: Path) -> None
             stop_grace: 500ms
             trust_remote_code: true
     """)
-    assert config.gateway == GatewayConfig("0.0.0.0", 9001, 2, 2**20, 10, 60.0)
+    assert config.gateway == GatewayConfig("0.0.0.0", 9001, 2, 2**20, 2**30, 10, 1.0, 2.0, 3.0, 60.0)
     assert config.machine == MachineConfig(16 * 2**30)
     assert config.storage == StorageConfig(tmp_path / "big/environments", Path("/models"))
     assert config.models == (

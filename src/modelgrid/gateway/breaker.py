@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from math import fsum
 from typing import Final
 
 FIRST_PAUSE_S: Final = 1.0
@@ -200,4 +201,4 @@ def may_eject(breaker: Breaker, others: Iterable[Breaker], now: float) -> bool:
     outliers = sum(other.is_outlier for other in others)
     if not serving or 2 * (outliers + 1) > len(others) + 1:
         return False
-    return 2 * sum(serving) / len(serving) < breaker.error_share(now)
+    return 2 * fsum(serving) / len(serving) < breaker.error_share(now)

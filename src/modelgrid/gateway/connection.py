@@ -55,15 +55,13 @@ class Service(Checks, Protocol):
         ...
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection:
     """One caller. While a job is at work, what else arrives is held unparsed, so answers keep their order."""
 
     # What most connections never need is said here, so that it costs them nothing.
     _transport: asyncio.Transport | None = None
     _request: Request | None = None  # whose turn it is
-    _job: Job | None = None
     _receiver: Receiver | None = None
-    _tunnel: Tunnel | None = None
     _is_resting = True  # between two requests, with nothing of the next one here
     _is_serving = False
     _is_closing = False
@@ -82,6 +80,8 @@ class ClientConnection(asyncio.Protocol):
         self._small_bytes = min(SMALL_BYTES, service.options.body_bytes)
         self._deadline = Deadline(service.loop, self._expire)
         self._ready: list[Ready] = []
+        self._job: Job | None = None
+        self._tunnel: Tunnel | None = None
 
     # What the worker calls.
 
@@ -232,7 +232,7 @@ class ClientConnection(asyncio.Protocol):
                 self._is_resting = False
                 request = self._request = Request(head, head.sent_id or service.request_id(), data[start:])
                 job = service.serve(self, request)
-                if self._request is request:
+                if self._is_turn_of(request):
                     self._job = job
                     self._deadline.stop()
                 return
@@ -312,6 +312,9 @@ class ClientConnection(asyncio.Protocol):
             job.leave()
 
     # Reading.
+
+    def _is_turn_of(self, request: Request) -> bool:
+        return self._request is request  # asked here, as a type checker takes what was assigned for what is there still
 
     @property
     def _is_receiving(self) -> bool:
@@ -396,7 +399,7 @@ class ClientConnection(asyncio.Protocol):
                 return
             request.head.found = found
         job = self._service.serve(self, request)
-        if self._request is request:
+        if self._is_turn_of(request):
             self._job = job
 
     def _set_deadline(self) -> None:

@@ -44,10 +44,8 @@ class Attendant(Protocol):
 class Upload:
     """One. Its connection `add`s to it, its relay lets it `flow` into a sink; whichever is ahead waits."""
 
-    _attendant: Attendant | None = None
     _refusal: Answer | None = None
     _model: Field | None = None
-    _sink: Sink | None = None
     _pieces: Iterator[bytes] | None = None  # of what is held, on their way into the sink
     _is_closed = False
     _is_full = False  # the sink wants no more for now
@@ -57,6 +55,8 @@ class Upload:
         self.is_ended = False  # all of it has come
         self._length = length
         self._source = source
+        self._attendant: Attendant | None = None
+        self._sink: Sink | None = None
         self._held = Held()
         self._sent = 0  # of what has come
         boundary = boundary_of(content_type)

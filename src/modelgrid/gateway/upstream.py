@@ -8,11 +8,11 @@ import socket
 import ssl
 import struct
 from collections.abc import Set
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, Protocol, cast
 
 import httptools
-import msgspec
 
 from modelgrid.gateway.answers import status_line
 from modelgrid.gateway.deadline import Deadline
@@ -60,7 +60,8 @@ class EngineHead:
         return self.type == b"text/event-stream" and not self.is_encoded
 
 
-class Loss(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Loss:
     """Why an answer won't come, or won't end."""
 
     outcome: Literal["refused", "broke", "timed_out"]
@@ -124,7 +125,7 @@ class EngineTunnel(Protocol):
     def engine_ended(self) -> None: ...
 
 
-class Upstream(asyncio.Protocol):
+class Upstream:
     """One connection to an engine."""
 
     def __init__(self, pool: Pool, origin: Origin) -> None:
@@ -134,12 +135,12 @@ class Upstream(asyncio.Protocol):
         self._heads = pool.heads
         self._first_byte_s = pool.options.first_byte_timeout_s
         self._idle_s = pool.options.idle_timeout_s
+        self._exchange: Exchange | None = None
+        self._tunnel: EngineTunnel | None = None
 
     # What most answers don't need is said here, so that it costs them nothing.
     _transport: asyncio.Transport | None = None
-    _exchange: Exchange | None = None
     _parser: httptools.HttpResponseParser | None = None  # of this answer, where it has to be parsed
-    _tunnel: EngineTunnel | None = None
     _was_used = False
     _is_reused = False
     _is_heard = False  # a byte of the answer came
@@ -518,14 +519,15 @@ class Pool:
     async def connect(self, origin: Origin) -> Upstream | Loss:
         """A new connection."""
         limit_s = self.options.connect_timeout_s
+        upstream = Upstream(self, origin)
+        protocol = cast(asyncio.Protocol, upstream)
         try:
             async with asyncio.timeout(limit_s):
                 if not origin.port:
-                    _, upstream = await self.loop.create_unix_connection(lambda: Upstream(self, origin), origin.host)
-                    return upstream
-                _, upstream = await self.loop.create_connection(
-                    lambda: Upstream(self, origin), origin.host, origin.port, ssl=self._tls if origin.is_tls else None
-                )
+                    await self.loop.create_unix_connection(lambda: protocol, origin.host)
+                else:
+                    tls = self._tls if origin.is_tls else None
+                    await self.loop.create_connection(lambda: protocol, origin.host, origin.port, ssl=tls)
                 return upstream
         except TimeoutError:
             return Loss("refused", f"did not take a connection within {limit_s:g} s")

@@ -7,10 +7,12 @@ import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import structlog
 import uvloop
 
+from modelgrid.gateway import connection
 from modelgrid.gateway.connection import ClientConnection
 from modelgrid.gateway.door import Door
 from modelgrid.gateway.gateway import Gateway
@@ -31,6 +33,11 @@ def run_worker(listener: socket.socket, options: GatewayOptions, ready: Callable
     `ready` is called when callers are served by a table. SIGUSR1 says that a successor is: see `serve`."""
     _allow_many_files()
     uvloop.run(_run(listener, options, ready))
+
+
+def is_compiled() -> bool:
+    """The request path is compiled: see `hatch_build.py`."""
+    return not connection.__file__.endswith(".py")
 
 
 async def _run(listener: socket.socket, options: GatewayOptions, ready: Callable[[], object]) -> None:
@@ -70,7 +77,7 @@ async def serve(
     for task in tasks:
         task.add_done_callback(lambda _: failed.set())
     tasks.append(loop.create_task(_tell_ready(gateway, ready)))
-    _log.info("worker serves", worker=options.worker)
+    _log.info("worker serves", worker=options.worker, compiled=is_compiled())
     try:
         await _any(told, failed, *([retired] if retired else []))
         await close_door()
@@ -102,13 +109,17 @@ async def serve(
 
 async def _open_door(listener: socket.socket, gateway: Gateway) -> Callable[[], Awaitable[None]]:
     """Take connections; what is answered ends that. Alone, the loop does it best."""
+
+    def protocol() -> asyncio.Protocol:
+        return cast(asyncio.Protocol, ClientConnection(gateway))  # it is one in all but its base: see `hatch_build.py`
+
     if gateway.options.workers > 1:
         ledger = gateway.board.ledger
-        door = Door(gateway.loop, listener, ledger, lambda: ClientConnection(gateway), lambda: len(gateway.connections))
+        door = Door(gateway.loop, listener, ledger, protocol, lambda: len(gateway.connections))
         gateway.left = door.tell
         door.open()
         return door.close
-    server = await gateway.loop.create_server(lambda: ClientConnection(gateway), sock=listener, backlog=_BACKLOG)
+    server = await gateway.loop.create_server(protocol, sock=listener, backlog=_BACKLOG)
 
     async def close() -> None:
         server.close()

@@ -2,11 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COMPILED := build/compiled
+HEADER := from os.path import exists; from sysconfig import get_path; exit(not exists(get_path("include") + "/Python.h"))
+CAN_COMPILE := $(shell command -v cc >/dev/null && $(PYTHON) -c '$(HEADER)' && echo yes)
 SEEDS ?= 300
 RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check unit contract sim e2e fuzz bench-gateway lock clean
+.PHONY: help setup run test check unit contract sim e2e fuzz compiled unit-compiled bench-gateway lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,7 +27,7 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 run: setup ## serve on http://127.0.0.1:9000 with a default that fits this machine
 	@exec $(BIN)/modelgrid serve
 
-test: setup check unit contract sim e2e ## everything, as CI does
+test: setup check unit contract sim e2e unit-compiled ## everything, as CI does
 
 check: setup ## style, types and the map of imports
 	$(BIN)/ruff check .
@@ -44,7 +47,27 @@ e2e: setup ## the real daemon, real sockets, real engines
 fuzz: setup ## hostile bytes into the gateway: make fuzz RUNS=1000000 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m fuzz.callers --runs $(RUNS) --seed $(or $(SEED),1)
 
-bench-gateway: setup ## what the gateway costs beside nginx and the routers of others: ARGS=--quick, ARGS=--help
+ifdef CAN_COMPILE
+compiled: $(COMPILED)/.ready ## build/compiled: the wheel as it is released, its request path compiled (a minute)
+else
+compiled:
+	@rm -rf $(COMPILED)
+	@echo "no C compiler, or no Python.h: the request path stays plain Python"
+endif
+
+$(COMPILED)/.ready: $(VENV)/.ready pyproject.toml hatch_build.py $(shell find src/modelgrid -name '*.py')
+	@echo "compiling the request path (a minute) …"
+	@rm -rf $(COMPILED)
+	@MODELGRID_COMPILE=1 $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
+	  --target $(COMPILED) .
+	@touch $@
+
+unit-compiled: setup compiled ## the request path's tests again, on what `compiled` has made
+ifdef CAN_COMPILE
+	MODELGRID_COMPILE=1 PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/pytest tests/unit/gateway
+endif
+
+bench-gateway: setup compiled ## what the gateway costs beside nginx and the routers of others: ARGS=--quick, ARGS=--help
 	$(BIN)/python -m bench.gateway $(ARGS)
 
 lock: setup ## pin the requirements anew, with hashes and without addresses

@@ -74,6 +74,7 @@ def described(source: Path) -> dict[str, object]:
     """What it is made from and its configuration, for the record."""
     return {
         "commit": _git(source, "rev-parse", "HEAD"),
+        "compiled": _imported(source).name == "compiled",
         "changed": bool(_git(source, "status", "--porcelain", "--", "src")),
         "gateway": asdict(GatewayConfig()),
         "table": json.loads(encode(table((1, 2, 3, 4)))),
@@ -85,7 +86,7 @@ def serving(
     folder: Path, cores: frozenset[int], port: int, upstream_ports: tuple[int, ...], workers: int, source: Path
 ) -> Iterator[list[Program]]:
     """The workers, until the block ends. `source` is the checkout whose workers they are."""
-    environ = {"MODELGRID_HOME": str(folder / "home"), "PYTHONPATH": str(source / "src")}
+    environ = {"MODELGRID_HOME": str(folder / "home"), "PYTHONPATH": str(_imported(source))}
     paths = find_paths(environ)
     paths.make()
     paths.table.write_bytes(encode(table(upstream_ports)))
@@ -117,6 +118,14 @@ def serving(
                 )
             )
         yield programs
+
+
+def _imported(source: Path) -> Path:
+    """What users get, where `make compiled` has made it since the sources changed; else the sources themselves."""
+    compiled = source / "build" / "compiled"
+    made = compiled / ".ready"
+    newest_s = max(file.stat().st_mtime for file in (source / "src").rglob("*.py"))
+    return compiled if made.exists() and made.stat().st_mtime >= newest_s else source / "src"
 
 
 def _git(source: Path, *words: str) -> str | None:

@@ -343,6 +343,16 @@ class ClientConnection:
         self._is_serving = was_serving
         self._is_deaf = self._is_deaf or receiver.is_done
 
+    def _feed_held(self) -> None:
+        """Parse what is held, little by little, until there is something to answer."""
+        held, self._held = self._held, b""
+        at = 0
+        while at < len(held) and not self._is_deaf and not self._ready:
+            count = self._parsed_bytes
+            self._feed(held[at : at + count])
+            at += count
+        self._held = held[at:]
+
     # Answering, in order.
 
     def _finish_slowly(self) -> None:
@@ -362,9 +372,7 @@ class ClientConnection:
             if self._request is None and self._ready:
                 self._serve(self._ready.pop(0))
             elif self._held and not self._is_deaf and (self._request is None or self._is_uploading):
-                count = self._parsed_bytes
-                data, self._held = self._held[:count], self._held[count:]
-                self._feed(data)
+                self._feed_held()
             else:
                 break
         self._is_serving = False

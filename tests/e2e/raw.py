@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,10 +98,13 @@ class Raw:
 
     def take(self, length: int) -> bytes:
         """So many bytes; fewer where it ends before."""
-        while len(self._held) < length and self._more():
-            pass
-        taken, self._held = self._held[:length], self._held[length:]
-        return taken
+        parts, count = [self._held], len(self._held)
+        while count < length and (data := self._receive()):
+            parts.append(data)
+            count += len(data)
+        whole = b"".join(parts)
+        self._held = whole[length:]
+        return whole[:length]
 
     def until(self, mark: bytes) -> bytes:
         """Everything up to and with `mark`."""
@@ -112,10 +116,7 @@ class Raw:
 
     def rest(self) -> bytes:
         """Everything until the other side closes."""
-        while self._more():
-            pass
-        taken, self._held = self._held, b""
-        return taken
+        return self.take(sys.maxsize)
 
     def leave(self, way: Way = Way.CLOSE) -> float:
         """Go away; answers when, on the monotonic clock."""
@@ -137,11 +138,14 @@ class Raw:
         return left
 
     def _more(self) -> bool:
+        data = self._receive()
+        self._held += data
+        return bool(data)
+
+    def _receive(self) -> bytes:
         with contextlib.suppress(ConnectionError):
-            data = self.socket.recv(1 << 18)
-            self._held += data
-            return bool(data)
-        return False
+            return self.socket.recv(1 << 18)
+        return b""
 
     def _read_chunks(self, answered: Answered) -> None:
         parts = []

@@ -14,7 +14,7 @@ Head = TypeVar("Head")
 
 _NAMES: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 _DIGITS: Final = 15  # of a length; more is the parser's to judge
-_LARGEST_BYTES: Final = 8 << 10  # of a head that is remembered
+_LARGEST_BYTES: Final = 4 << 10  # of a head that is remembered
 
 
 class Heads(Generic[Head]):

@@ -361,7 +361,8 @@ _is_host: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Za-z.:%~_
 
 def _keeps(connection: bytes) -> bool:
     """Of HTTP/1.0 the parser overlooks a close beside a keep-alive, and takes Proxy-Connection for Connection."""
-    return b"keep-alive" in connection and b"close" not in connection
+    tokens = [token.strip(b" \t") for token in connection.split(b",")]
+    return b"keep-alive" in tokens and b"close" not in tokens
 
 
 def _has_body(read: Mapping[bytes, bytes]) -> bool:

@@ -27,7 +27,8 @@ from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.upstream import EngineHead, Loss, Upstream
-from modelgrid.gateway.usage import Usage, UsageOfAnswer, UsageOfStream, read_usage
+from modelgrid.gateway.usage import Usage, read_usage
+from modelgrid.gateway.usage_stream import UsageOfAnswer, UsageOfStream
 from modelgrid.spec import Choice
 
 _BUSY = frozenset((502, 503, 504))  # an engine that answers so has done nothing: another replica may

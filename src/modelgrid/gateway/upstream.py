@@ -483,16 +483,28 @@ def _are_chunks(data: bytes) -> bool:
     """`data` is one or more whole chunks of whole lines, none of them the last, as nearly all engines write events."""
     at, end = 0, len(data)
     while at < end:
-        size = _CHUNK_SIZE(data, at)
-        if size is None:
-            return False
-        at = size.end() + int(size[1], 16) + 2
-        if at > end or data[at - 3 : at] != b"\n\r\n":
+        line_end = data.find(b"\r\n", at, at + _SIZE_BYTES + 2)
+        size = _sizes.get(data[at:line_end]) or _size(data[at:line_end])
+        at = line_end + 4 + size
+        if not size or at > end or data[at - 3 : at] != b"\n\r\n":
             return False
     return True
 
 
-_CHUNK_SIZE: Final = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,6})\r\n").match
+def _size(line: bytes) -> int:
+    """What a chunk's first line says; 0 where it is the last chunk's, or says more, or is cut."""
+    if _SIZE(line) is None:
+        return 0
+    if len(_sizes) >= _SIZES:
+        _sizes.clear()
+    size = _sizes[line] = int(line, 16)
+    return size
+
+
+_SIZE_BYTES: Final = 7
+_SIZES: Final = 4096  # that are remembered: events are much alike
+_SIZE: Final = re.compile(rb"[1-9a-fA-F][0-9a-fA-F]{0,6}").fullmatch
+_sizes: Final[dict[bytes, int]] = {}
 
 _READ: Final = frozenset(
     b"connection content-encoding content-length content-type retry-after transfer-encoding x-request-id".split()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from modelgrid.gateway.usage import EVENT_LIMIT_BYTES, Usage, UsageOfAnswer, UsageOfStream, read_usage
+from modelgrid.gateway.usage import Usage, read_usage
+from modelgrid.gateway.usage_stream import EVENT_LIMIT_BYTES, UsageOfAnswer, UsageOfStream
 
 CHAT = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
 

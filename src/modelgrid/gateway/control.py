@@ -6,8 +6,9 @@ import asyncio
 
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
+from modelgrid.gateway.exchange import EngineHead, Loss
 from modelgrid.gateway.reply import EngineTrouble, Reply
-from modelgrid.gateway.upstream import EngineHead, Loss, Origin, Pool, Upstream
+from modelgrid.gateway.upstream import Origin, Pool, Upstream
 
 
 class ControlRequest:

@@ -10,9 +10,9 @@ import msgspec
 from modelgrid.gateway.answers import ENGINE, Answer, as_text, error
 from modelgrid.gateway.body import BodyError
 from modelgrid.gateway.endpoints import Found
+from modelgrid.gateway.exchange import EngineHead
 from modelgrid.gateway.options import EVENT_BYTES, WHOLE_BYTES
 from modelgrid.gateway.reply import Caller, EngineTrouble, PassThrough
-from modelgrid.gateway.upstream import EngineHead
 from modelgrid.spec.units import format_bytes
 
 _TEXT_HEAD: Final = EngineHead(

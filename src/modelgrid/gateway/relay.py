@@ -18,6 +18,7 @@ from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import BodyError
 from modelgrid.gateway.choose import pick
 from modelgrid.gateway.endpoints import Act, Found
+from modelgrid.gateway.exchange import EngineHead, Loss
 from modelgrid.gateway.meters import CALLER_LEFT
 from modelgrid.gateway.options import ATTEMPTS
 from modelgrid.gateway.quota import Gate
@@ -26,7 +27,7 @@ from modelgrid.gateway.request import Request
 from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.switchboard import Switchboard
-from modelgrid.gateway.upstream import EngineHead, Loss, Upstream
+from modelgrid.gateway.upstream import Upstream
 from modelgrid.gateway.usage import Usage, read_usage
 from modelgrid.gateway.usage_stream import UsageOfAnswer, UsageOfStream
 from modelgrid.spec import Choice

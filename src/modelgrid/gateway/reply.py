@@ -6,7 +6,7 @@ from typing import Protocol
 
 from modelgrid.gateway.answers import Answer, as_anthropic, last_event, status_line
 from modelgrid.gateway.endpoints import Found
-from modelgrid.gateway.upstream import EngineHead
+from modelgrid.gateway.exchange import EngineHead
 
 
 class Caller(Protocol):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from modelgrid.gateway import answers
 from modelgrid.gateway.access import Caller
 from modelgrid.gateway.answers import Answer
+from modelgrid.gateway.exchange import EngineHead
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.routes import Lane, Routes
 from modelgrid.gateway.standing import Standing
-from modelgrid.gateway.upstream import EngineHead
 from modelgrid.gateway.usage import Usage
 
 _KNOWS_NOT = frozenset((404, 405, 501))  # the id, or that there are such things

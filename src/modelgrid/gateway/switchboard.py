@@ -12,6 +12,7 @@ import structlog
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.choose import pick
+from modelgrid.gateway.exchange import Loss
 from modelgrid.gateway.ledger import open_ledger
 from modelgrid.gateway.link import Link, read_table
 from modelgrid.gateway.meters import Meters
@@ -19,7 +20,7 @@ from modelgrid.gateway.options import LOAD_DELAY_S, GatewayOptions
 from modelgrid.gateway.replicas import Replicas
 from modelgrid.gateway.routes import Lane, Routes
 from modelgrid.gateway.standing import Standing
-from modelgrid.gateway.upstream import Loss, Pool, Upstream
+from modelgrid.gateway.upstream import Pool, Upstream
 from modelgrid.gateway.waiting import Waiting
 from modelgrid.spec import Outcome, RoutingTable
 

@@ -7,10 +7,11 @@ from urllib.parse import parse_qsl, quote, unquote_plus
 
 from modelgrid.gateway.access import without_credential
 from modelgrid.gateway.deadline import Deadline
+from modelgrid.gateway.exchange import EngineHead
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.request import Head, Request
 from modelgrid.gateway.routes import Destination
-from modelgrid.gateway.upstream import EngineHead, Upstream
+from modelgrid.gateway.upstream import Upstream
 
 _SWITCHED = 101
 _AGREED = EngineHead(_SWITCHED, b"")

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
+from modelgrid.gateway.exchange import Loss
 from modelgrid.gateway.meters import CALLER_LEFT
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.upload import Upload
-from modelgrid.gateway.upstream import Loss, Upstream
+from modelgrid.gateway.upstream import Upstream
 
 
 class UploadRelay(Relay):

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelgrid.gateway.exchange import EngineHead, Loss
 from modelgrid.gateway.options import GatewayOptions
-from modelgrid.gateway.upstream import EngineHead, Loss, Pool, Upstream
+from modelgrid.gateway.upstream import Pool, Upstream
 from unit.gateway.world import Asked, Play, World, route, until
 
 CHAT = "/v1/chat/completions"

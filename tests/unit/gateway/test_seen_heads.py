@@ -16,9 +16,10 @@ from modelgrid.gateway import answers, upstream
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.connection import ClientConnection
 from modelgrid.gateway.endpoints import Found
+from modelgrid.gateway.exchange import EngineHead, Loss
 from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.request import Head
-from modelgrid.gateway.upstream import EngineHead, Loss, Pool, Upstream
+from modelgrid.gateway.upstream import Pool, Upstream
 from modelgrid.spec import AccessKey
 from unit.gateway.world import Play, World, route
 

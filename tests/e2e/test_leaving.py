@@ -86,6 +86,11 @@ def middle(raw: Raw, headers: dict[str, str]) -> None:
     raw.until(b"word2")
 
 
+def still(raw: Raw, headers: dict[str, str]) -> None:
+    stream(raw, headers)
+    raw.until(b"\n\n")
+
+
 def text_middle(raw: Raw, headers: dict[str, str]) -> None:
     raw.post("/v1/chat/a?stream=true", b"hello", headers)
     raw.until(b"word2")
@@ -128,6 +133,7 @@ CASES: dict[str, tuple[Begin, dict[str, Any], tuple[Way, ...]]] = {
     "a request without a byte of an answer": (plain, HANG, tuple(Way)),
     "a stream without a byte of it": (stream, HANG, tuple(Way)),
     "a stream, in the middle": (middle, {}, tuple(Way)),
+    "a stream that stands still for 150 ms": (still, {"chunk_delay": 0.15}, (Way.CLOSE,)),
     "a stream as plain text, in the middle": (text_middle, {}, (Way.CLOSE,)),
     "a request by an id": (by_id, HANG, (Way.CLOSE,)),
     "a request with another one sent behind it": (ahead, HANG, (Way.CLOSE, Way.RESET)),
@@ -219,6 +225,20 @@ def test_who_only_closes_its_sending_side_gets_its_whole_answer(
     assert (answered.status, answered.is_whole) == (200, True)
     assert b"word19" in answered.body
     assert answered.body.endswith(b"data: [DONE]\n\n") is streams
+    assert [course["left"] for course in engines.courses(headers)] == [None]
+
+
+def test_who_closes_its_sending_side_in_the_midst_of_an_answer_that_flows_gets_the_rest(
+    daemon: Daemon, engines: Engines
+) -> None:
+    headers = told(chunk_size="64KiB", chunks=200, chunk_delay=0)
+    with calling(daemon, receive_buffer=64 << 10) as raw:
+        raw.post("/v1/chat/completions", chat("a", stream=True), headers)
+        first = raw.until(b"word1")
+        raw.socket.shutdown(socket.SHUT_WR)
+        whole = first + raw.rest()
+    assert b"word199" in whole
+    assert whole.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert [course["left"] for course in engines.courses(headers)] == [None]
 
 

@@ -19,6 +19,7 @@ SERVER: Final = "server_error"
 ENGINE: Final = "engine_error"
 
 _NAMED: Final = 5  # models that an error names
+_NONE_SERVES: Final = "no model that you may use serves it"
 _ECHOED: Final = 200  # characters of what was sent that an error repeats
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -238,7 +239,7 @@ def no_model_in_body() -> Answer:
 
 
 def unknown_model(model: str, routes: Iterable[Route]) -> Answer:
-    """No such model."""
+    """No such model. Here and below, `routes` are those that the caller may know of."""
     there_are = _some([route.model for route in routes])
     message = f"cannot find the model {model[:_ECHOED]!r}: {there_are} (GET /v1/models lists them)"
     return error(404, REQUEST, message, "model_not_found", param="model")
@@ -246,14 +247,14 @@ def unknown_model(model: str, routes: Iterable[Route]) -> Answer:
 
 def unnamed_model(operation: str, routes: Iterable[Route]) -> Answer:
     """Nothing says which model is meant, where more than one may be."""
-    able = _some([route.model for route in routes if operation in route.operations], "no model here serves it")
+    able = _some([route.model for route in routes if operation in route.operations], _NONE_SERVES)
     message = f"cannot tell which model is asked for {operation}: {able} (send ?model=NAME)"
     return error(400, REQUEST, message, "model_required", param="model")
 
 
-def not_allowed(key: str, model: str) -> Answer:
-    """A key that is for other models."""
-    message = f"cannot use {model}: the key {key!r} is not for it (GET /v1/models lists those that it is for)"
+def not_allowed(key: str, asked_for: str) -> Answer:
+    """A key that is for other models; it learns no other name of what it `asked_for`."""
+    message = f"cannot use {asked_for}: the key {key!r} is not for it (GET /v1/models lists those that it is for)"
     return error(403, REQUEST, message, "model_not_allowed", param="model")
 
 
@@ -306,7 +307,7 @@ def unknown_object(path: str) -> Answer:
 
 def wrong_operation(route: Route, operation: str, routes: Iterable[Route]) -> Answer:
     """The model's engine does something else."""
-    able = _some([other.model for other in routes if operation in other.operations], "no model here serves it")
+    able = _some([other.model for other in routes if operation in other.operations], _NONE_SERVES)
     serves = ", ".join(route.operations) or "nothing"
     message = f"cannot ask {route.model!r} for {operation}: its engine serves {serves} (for {operation}, {able})"
     return error(400, REQUEST, message, "unsupported_operation", param="model")
@@ -428,7 +429,7 @@ def _because(route: Route) -> str:
     return f": {route.why}" if route.why else ""
 
 
-def _some(models: list[str], none: str = "no model is declared") -> str:
+def _some(models: list[str], none: str = "there is none that you may use") -> str:
     if not models:
         return none
     named = ", ".join(models[:_NAMED])

@@ -265,7 +265,7 @@ class Relay:
             self._choice_gate = None
         lane = self._board.find(self._named)
         if lane is None:
-            self._refuse(self._board.unknown_model(self._named))
+            self._refuse(self._board.unknown_model(self._named, self._caller))
         else:
             self._start(lane)
 

@@ -208,6 +208,13 @@ def body_too_large(limit_bytes: int) -> Answer:
     return error(413, REQUEST, message, "body_too_large")
 
 
+def upload_too_large(limit_bytes: int) -> Answer:
+    """More than one upload may have."""
+    limit = format_bytes(limit_bytes)
+    message = f"cannot take the upload: it is larger than {limit} (send less, or raise gateway.upload)"
+    return error(413, REQUEST, message, "body_too_large")
+
+
 def encoded_body(encoding: str) -> Answer:
     """A compressed body, in which no model can be found."""
     message = f"cannot read the request's body: its encoding is {encoding!r} (send it without Content-Encoding)"

@@ -237,14 +237,27 @@ def test_an_upload_over_the_limit_is_refused_also_where_its_length_is_not_told(p
         engine = await world.engine()
         await world.controller.publish(serving(engine.target("m-1")))
         body = form(MODEL, ("file", b"x" * 5000))
-        assert (await world.post(PATH, body, TYPE)).status == 413
+        says = "cannot take the upload: it is larger than 4.0 KiB (send less, or raise gateway.upload)"
+        answered = await world.post(PATH, body, TYPE)
+        assert (answered.status, error_of(answered.body)) == (413, says)
         raw = await world.call()
         raw.send(f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{TYPE}Transfer-Encoding: chunked\r\n\r\n".encode())
         raw.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
-        assert (await raw.answer()).status == 413
+        answered = await raw.answer()
+        assert (answered.status, error_of(answered.body)) == (413, says)
         assert await raw.is_closed()
 
     play(scene, upload_bytes=4096)
+
+
+def test_a_body_that_is_no_form_has_a_bodys_limit_where_uploads_are_taken(play: Play) -> None:
+    async def scene(world: World) -> None:
+        await world.controller.publish(serving())
+        answered = await world.post(PATH, b"x" * 2000, "Content-Type: application/json\r\n")
+        says = "cannot take the request's body: it is larger than 1000 B (send less, or raise gateway.body)"
+        assert (answered.status, error_of(answered.body)) == (413, says)
+
+    play(scene, body_bytes=1000)
 
 
 def test_an_upload_that_stalls_is_given_up(play: Play) -> None:

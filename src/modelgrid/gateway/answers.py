@@ -325,7 +325,7 @@ def wrong_operation(route: Route, operation: str, routes: Iterable[Route]) -> An
 
 def too_many_connections(limit: int) -> Answer:
     """The worker holds as many as it may."""
-    message = f"cannot take another connection: {limit} are open (try again soon)"
+    message = f"cannot take another connection: {limit} are open (try again soon, or raise gateway.connections)"
     return error(503, SERVER, message, "too_many_connections", retry_after_s=1)
 
 
@@ -370,7 +370,10 @@ def nothing_behind(route: Route, operation: str) -> Answer:
 
 def queue_full(route: Route) -> Answer:
     """As many wait for a replica as may."""
-    message = f"cannot queue the request for {route.model}: {route.queue} requests wait for it already{_because(route)}"
+    message = (
+        f"cannot queue the request for {route.model}: {route.queue} requests wait for it already{_because(route)}"
+        " (try again soon, or raise limits.queue)"
+    )
     return error(503, SERVER, message, "queue_full", retry_after_s=5)
 
 
@@ -378,7 +381,7 @@ def waited_out(route: Route, waited_s: float) -> Answer:
     """No replica in time."""
     message = (
         f"cannot serve {route.model}: no replica of it was ready within {waited_s:.1f} s{_because(route)}"
-        f" (try: modelgrid why {route.model})"
+        f" (try: modelgrid why {route.model}, or raise limits.wait)"
     )
     return error(503, SERVER, message, "not_ready_in_time", retry_after_s=5)
 
@@ -397,25 +400,29 @@ def internal() -> Answer:
 # The engine failed.
 
 
-def engine_failed(model: str, replica: str, why: str, tries: int) -> Answer:
+def engine_failed(model: str, replica: str, why: str, setting: str, tries: int) -> Answer:
     """It was tried as often as may be."""
     times = "once" if tries == 1 else f"{tries} times"
-    message = (
-        f"cannot get an answer from the engine of {model}: {replica} {why}; tried {times} (try: modelgrid logs {model})"
-    )
+    why = f"{replica} {why}; tried {times}"
+    message = f"cannot get an answer from the engine of {model}: {why} {steps(model, setting)}"
     return error(502, ENGINE, message, "engine_lost", retry_after_s=5)
 
 
-def engine_timed_out(model: str, replica: str, why: str) -> Answer:
-    """It didn't begin to answer."""
-    message = f"cannot get an answer from the engine of {model}: {replica} {why} (try: modelgrid logs {model})"
+def engine_timed_out(model: str, replica: str, why: str, setting: str) -> Answer:
+    """It didn't begin to answer, or not go on."""
+    message = f"cannot get an answer from the engine of {model}: {replica} {why} {steps(model, setting)}"
     return error(504, ENGINE, message, "engine_timed_out")
 
 
 def engine_trouble(model: str, why: str) -> Answer:
     """It answered with what can't be used."""
-    message = f"cannot use the answer of the engine of {model}: it {why} (try: modelgrid logs {model})"
+    message = f"cannot use the answer of the engine of {model}: it {why} {steps(model)}"
     return error(502, ENGINE, message, "engine_trouble")
+
+
+def steps(model: str, setting: str = "") -> str:
+    """What can be done about an engine; `setting` is one that would have helped."""
+    return f"(try: modelgrid logs {model}{', or raise ' if setting else ''}{setting})"
 
 
 def last_event(kind: str, code: str, why: str, *, is_anthropic: bool = False) -> bytes:

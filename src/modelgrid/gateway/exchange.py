@@ -48,6 +48,7 @@ class Loss:
 
     outcome: Literal["refused", "broke", "timed_out"]
     why: str  # continues "the engine …"
+    setting: str = ""  # a larger one of which would have given the engine more time
     is_stale: bool = False  # a kept connection that the engine closed as we used it: says nothing of its health
 
 

@@ -238,11 +238,12 @@ class Relay:
         self._release()
         self._loss, self._lost_by = loss, standing.replica
         if self._reply.is_begun:
-            self._break_off(answers.ENGINE, "engine_lost", f"the engine {loss.why}")
+            why = f"the engine {loss.why} {answers.steps(self._lane.model, loss.setting)}"
+            self._break_off(answers.ENGINE, "engine_lost", why)
         elif loss.outcome == "timed_out":  # it may be at work still: once more would be twice
-            self._fail(answers.engine_timed_out(self._lane.model, self._lost_by, loss.why))
+            self._fail(answers.engine_timed_out(self._lane.model, self._lost_by, loss.why, loss.setting))
         elif self._attempts >= ATTEMPTS or not (self._can_be_resent or loss.outcome == "refused"):
-            self._fail(answers.engine_failed(self._lane.model, self._lost_by, loss.why, self._attempts))
+            self._fail(self._engine_failed(loss, loss.why))
         else:
             self._again()
 
@@ -480,9 +481,12 @@ class Relay:
             self._fail(answers.waited_out(route, self._waited_s))
             return
         why = f"{self._loss.why}, and nothing took its place within {self._waited_s:.1f} s"
-        self._fail(answers.engine_failed(route.model, self._lost_by, why, self._attempts))
+        self._fail(self._engine_failed(self._loss, why))
 
     # Ending.
+
+    def _engine_failed(self, loss: Loss, why: str) -> Answer:
+        return answers.engine_failed(self._lane.model, self._lost_by, why, loss.setting, self._attempts)
 
     def _refuse(self, answer: Answer) -> None:
         self._board.meters.failed(self._lane.model, answer.kind, answer.code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from time import perf_counter
 
 import pytest
@@ -247,11 +248,53 @@ def test_an_engine_that_does_not_begin_to_answer_is_given_up_and_not_asked_twice
         engine = await world.engine(stall)
         await world.controller.publish(route(engine.target("m-1"), engine.target("m-2")))
         answered = await world.post(CHAT, BODY)
-        assert (answered.status, json.loads(answered.body)["error"]["code"]) == (504, "engine_timed_out")
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["code"]) == (504, "engine_timed_out")
+        assert error["message"].endswith(
+            " did not begin to answer within 0.2 s (try: modelgrid logs m, or raise gateway.first_byte)"
+        )
         assert len(engine.asked) == 1
         await until(lambda: [outcome for _, outcome in outcomes(world)] == ["timed_out"])
 
     play(scene, first_byte_timeout_s=0.2)
+
+
+def test_an_engine_that_takes_no_connection_is_given_up_and_the_setting_named(play: Play) -> None:
+    async def scene(world: World) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            address = full.getsockname()
+            others = [socket.socket() for _ in range(4)]
+            for other in others:  # nobody accepts them, so the line is full
+                other.setblocking(False)
+                other.connect_ex(address)
+            target = Target(replica="m-1", url=f"http://127.0.0.1:{address[1]}/v1", model="m")
+            await world.controller.publish(route(target, wait_s=0.2))
+            answered = await world.post(CHAT, BODY)
+            for other in others:
+                other.close()
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["code"]) == (502, "engine_lost")
+        assert "m-1 did not take a connection within 0.2 s" in error["message"]
+        assert error["message"].endswith("; tried once (try: modelgrid logs m, or raise gateway.connect)")
+
+    play(scene, connect_timeout_s=0.2)
+
+
+def test_an_engine_that_stalls_in_an_answer_that_is_read_whole_names_that_setting(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+        await asked.gone()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post("/v1/chat/m", b"hi")
+        assert answered.status == 504
+        assert answered.body.endswith(
+            b" sent nothing for 0.2 s in the middle of its answer (try: modelgrid logs m, or raise gateway.stall)\n"
+        )
+
+    play(scene, idle_timeout_s=0.2)
 
 
 def test_a_head_alone_gains_an_engine_no_time(play: Play) -> None:
@@ -370,7 +413,10 @@ def test_a_stream_that_stalls_ends_with_an_error_event(play: Play) -> None:
         await world.controller.publish(route(engine.target("m-1")))
         answered = await world.post(CHAT, BODY)
         assert not answered.is_whole
-        assert b"sent nothing for 0.2 s" in answered.body
+        assert (
+            b"the stream ends early: the engine sent nothing for 0.2 s in the middle of its answer"
+            b" (try: modelgrid logs m, or raise gateway.stall)"
+        ) in answered.body
         assert [outcome for _, outcome in outcomes(world)] == ["timed_out"]
 
     play(scene, idle_timeout_s=0.2)

@@ -300,6 +300,7 @@ class Upstream:
             says_when=b"retry-after" in special,
             is_sized=is_bodyless or length is not None,
             is_kept=self._is_kept,
+            ends_by_close=self._is_close_delimited,
         )
         self._length = 0 if is_bodyless else None if length is None else int(length)
         self._is_head_new = True

@@ -402,6 +402,103 @@ def test_a_stream_that_breaks_ends_with_an_error_event_and_never_looks_whole(pla
     play(scene)
 
 
+CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_a_stream_that_ends_by_its_connection_without_the_last_event_is_cut(play: Play, path: str) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED + b'data: {"a":"data: [DONE]"}\n\n')
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(path, BODY)
+        assert not answered.is_whole
+        first, *_, last, nothing = answered.body.split(b"\n\n")
+        assert (first, nothing) == (b'data: {"a":"data: [DONE]"}', b"")
+        error = json.loads(last.removeprefix(b"data: "))["error"]
+        assert (error["type"], error["code"]) == ("engine_error", "engine_lost")
+        assert "closed the connection before the stream's last event" in error["message"]
+        assert [outcome for _, outcome in outcomes(world)] == ["broke"]
+        await until(lambda: world.controller.load == {})
+
+    play(scene)
+
+
+def test_a_text_whose_stream_ends_by_its_connection_without_the_last_event_is_cut(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED + b'data: {"choices":[{"delta":{"content":"half"}}]}\n\n')
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post("/v1/chat/m?stream=true", b"hi")
+        assert (answered.body, answered.is_whole) == (b"half", False)
+
+    play(scene)
+
+
+def test_a_stream_that_is_lost_before_its_first_event_goes_to_another_replica(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED)
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine, alive = await world.engine(script), await world.engine()
+        await world.controller.publish(route(engine.target("m-1"), alive.target("m-2")))
+        assert [(await world.post(CHAT, BODY)).body for _ in range(2)] == [BODY, BODY]
+        assert len(engine.asked) == 1
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        (CHAT, [b"data: 1\n\n", b"data: [DONE]\n\n"]),
+        (CHAT, [b"data: 1\n\ndata:[DONE]"]),
+        (CHAT, [b"data: 1\r\n\r\nda", b"ta: [DON", b"E]\r\n\r\n"]),
+        ("/v1/responses", [b"event: response.completed\ndata: {}\n\n"]),
+    ],
+)
+def test_a_stream_that_ends_by_its_connection_is_whole_where_its_last_event_came(
+    play: Play, path: str, parts: list[bytes]
+) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED)
+        for part in parts:
+            await asked.say(part)
+            await asyncio.sleep(0.01)
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1"), operations=("chat", "responses")))
+        answered = await world.post(path, BODY)
+        assert (answered.body, answered.is_whole) == (b"".join(parts), True)
+        assert outcomes(world) == []
+
+    play(scene)
+
+
+def test_a_stream_in_chunks_is_whole_also_without_the_last_event(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.begin_events()
+        await asked.chunk(b"data: 1\n\n")
+        await asked.chunk(b"")
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(CHAT, BODY)
+        assert (answered.body, answered.is_whole) == (b"data: 1\n\n", True)
+
+    play(scene)
+
+
 def test_a_stream_that_stalls_ends_with_an_error_event(play: Play) -> None:
     async def script(asked: Asked) -> None:
         await asked.begin_events()

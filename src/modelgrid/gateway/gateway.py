@@ -16,6 +16,7 @@ from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import BodyError, read
 from modelgrid.gateway.connection import ClientConnection, Job
 from modelgrid.gateway.control import ControlRequest
+from modelgrid.gateway.departures import Departures
 from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
 from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.nearby import why_not_nearby
@@ -40,6 +41,7 @@ class Gateway:
         self.options = options
         self.board = Switchboard(loop, options, self._switched)
         self.heads: Heads[Head] = Heads(CALLER_HEADS, options.header_bytes)
+        self.departures = Departures(loop)
         self.connections: set[ClientConnection] = set()
         self.is_empty = asyncio.Event()
         self.is_empty.set()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import select
+import socket
 from typing import cast
 
 import pytest
 
+from modelgrid.gateway.options import STALL_PROBES_S
 from modelgrid.spec import Route, Target
 from unit.gateway.world import Asked, Play, Raw, World, echo, until
 
@@ -177,6 +179,34 @@ def test_a_caller_that_leaves_while_its_upload_is_not_read_is_noticed(play: Play
         async with asyncio.timeout(2):
             await left.wait()
         await until(lambda: not world.controller.load, "it is counted no more")
+        server.close()
+
+    play(scene)
+
+
+def test_a_caller_whose_upload_is_read_slowly_is_asked_a_few_times_whether_it_is_there(play: Play) -> None:
+    """Each such sign is a 1xx answer, and some clients give up after five."""
+
+    async def scene(world: World) -> None:
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            data = b""
+            while not data.endswith(b"--b0undary--\r\n"):
+                data = data[-20:] + await reader.read(MIB)
+                await asyncio.sleep(0.06)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        server = await asyncio.start_server(script, sock=listener, limit=128 << 10)
+        port = listener.getsockname()[1]
+        await world.controller.publish(serving(Target(replica="m-1", url=f"http://127.0.0.1:{port}/v1", model="m")))
+        raw = await world.call()
+        raw.post(PATH, form(MODEL, ("file", b"x" * 12 * MIB)), TYPE)
+        asked = 0
+        while (answered := await raw.head()).status == 100:
+            asked += 1
+        assert answered.status == 200
+        assert 1 <= asked <= len(STALL_PROBES_S)
         server.close()
 
     play(scene)

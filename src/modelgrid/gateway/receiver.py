@@ -353,7 +353,7 @@ def _why_not(head: Head, version: str, target: bytes, authority: bytes | None) -
         return answers.unknown_coding(coding.decode("latin-1"))
     if len(read.get(b"content-length", b"")) > _LENGTH_DIGITS:
         return answers.bad_request("cannot read the request: its Content-Length has too many digits")
-    if read.get(b"expect", b"100-continue").lower() != b"100-continue":
+    if read.get(b"expect", b"").lower() not in (b"", b"100-continue"):
         return answers.unmet_expectation(read[b"expect"].decode("latin-1"))
     return None
 

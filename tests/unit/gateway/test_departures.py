@@ -27,14 +27,19 @@ def pair() -> Iterator[Pair]:
 
 
 def play(scene: Scene) -> None:
+    raised: list[object] = []
+
     async def whole() -> None:
-        departures = Departures(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: raised.append(context))
+        departures = Departures(loop)
         try:
             await scene(departures)
         finally:
             departures.close()
 
     uvloop.run(whole())
+    assert raised == []
 
 
 def reset(theirs: socket.socket) -> None:

@@ -484,6 +484,20 @@ def test_a_stream_that_ends_by_its_connection_is_whole_where_its_last_event_came
     play(scene)
 
 
+def test_an_error_that_comes_as_a_stream_needs_no_last_event(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED.replace(b"200 OK", b"400 Bad Request") + b'data: {"error":{}}\n\n')
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(CHAT, BODY)
+        assert (answered.status, answered.body, answered.is_whole) == (400, b'data: {"error":{}}\n\n', True)
+
+    play(scene)
+
+
 def test_a_stream_in_chunks_is_whole_also_without_the_last_event(play: Play) -> None:
     async def script(asked: Asked) -> None:
         await asked.begin_events()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import statistics
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from e2e.daemon import Daemon, faulty, serving, until
-from e2e.raw import Raw, Way, calling, chat, head
+from e2e.raw import PATIENCE_S, Raw, Way, calling, chat, head
 from e2e.seen import Engines, told
 
 PROMISE_MS = 50.0  # what half of all callers see, or better; the machine may be loaded
@@ -118,6 +119,21 @@ def unread(raw: Raw, headers: dict[str, str]) -> None:
             raw.send(bytes(1 << 20))
 
 
+def unread_but_reading(raw: Raw, headers: dict[str, str]) -> None:
+    unread(raw, headers)
+    raw.socket.settimeout(PATIENCE_S)
+    raw.until(b"100 Continue\r\n\r\n")
+
+
+def unread_but_all_taken(raw: Raw, headers: dict[str, str]) -> None:
+    uploading(raw, headers)
+    poll = select.poll()
+    poll.register(raw.socket, select.POLLIN)
+    while not poll.poll(20):  # slowly, so that little of it comes after the gateway has ceased to read
+        raw.send(bytes(64 << 10))
+    raw.until(b"100 Continue\r\n\r\n")
+
+
 def session(raw: Raw, headers: dict[str, str]) -> None:
     opening(raw, headers)
     assert raw.answer().status == 101
@@ -152,13 +168,32 @@ def test_the_engine_sees_at_once_that_a_caller_leaves(
     check(figures, f"{case} {way}", taken_ms)
 
 
-def test_the_engine_sees_soon_that_an_upload_which_it_does_not_read_is_left(
+UNREAD = {"read": "late", "delay": 600}
+
+
+@pytest.mark.parametrize("way", list(Way))
+def test_the_engine_sees_at_once_that_an_upload_which_it_does_not_read_is_left(
+    daemon: Daemon, engines: Engines, figures: Figures, way: Way
+) -> None:
+    """The caller has a sign of life unread, so its end is a reset, which waits for nothing."""
+    taken_ms = [one_departure(daemon, engines, unread, UNREAD, way) for _ in range(TRIES // 4)]
+    check(figures, f"an upload that the engine doesn't read {way}", taken_ms)
+
+
+def test_the_engine_sees_at_once_that_an_upload_is_left_of_which_all_that_was_sent_has_come(
     daemon: Daemon, engines: Engines, figures: Figures
 ) -> None:
-    """The caller's end stands behind what isn't read of it: it is asked for, now and then."""
-    ways = {"read": "late", "delay": 600}
-    taken_ms = [one_departure(daemon, engines, unread, ways, way) for way in Way]
-    figures["an upload that the engine doesn't read"] = taken_ms
+    """The caller's end is known here, if not read: it is asked for at once."""
+    taken_ms = [one_departure(daemon, engines, unread_but_all_taken, UNREAD, Way.CLOSE) for _ in range(3)]
+    check(figures, "the same, of a caller that reads, and all came", taken_ms)
+
+
+def test_the_engine_sees_soon_that_an_upload_is_left_whose_caller_read_all_that_came(
+    daemon: Daemon, engines: Engines, figures: Figures
+) -> None:
+    """Its end stands behind what isn't read of it: it is asked for, now and then."""
+    taken_ms = [one_departure(daemon, engines, unread_but_reading, UNREAD, way) for way in Way]
+    figures["the same, of a caller that reads"] = taken_ms
     assert max(taken_ms) < LONGEST_MS, taken_ms
 
 

@@ -25,6 +25,7 @@ from fuzz.reading import Read, read_answers, read_requests
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.connection import ClientConnection
+from modelgrid.gateway.departures import Departures
 from modelgrid.gateway.endpoints import Found, find_endpoint
 from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.options import PIPELINED_BYTES, GatewayOptions
@@ -149,6 +150,7 @@ class Service:
         self.options = options
         self.loop = cast(asyncio.AbstractEventLoop, Clock())
         self.heads: Heads[Head] = Heads(heads, options.header_bytes)
+        self.departures = Departures(self.loop)
         self.access: object = object()
         self.is_slow = False
         self.connections = 0

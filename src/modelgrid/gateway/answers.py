@@ -19,6 +19,7 @@ SERVER: Final = "server_error"
 ENGINE: Final = "engine_error"
 
 _NAMED: Final = 5  # models that an error names
+_NONE_SERVES: Final = "no model that you may use serves it"
 _ECHOED: Final = 200  # characters of what was sent that an error repeats
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -207,6 +208,13 @@ def body_too_large(limit_bytes: int) -> Answer:
     return error(413, REQUEST, message, "body_too_large")
 
 
+def upload_too_large(limit_bytes: int) -> Answer:
+    """More than one upload may have."""
+    limit = format_bytes(limit_bytes)
+    message = f"cannot take the upload: it is larger than {limit} (send less, or raise gateway.upload)"
+    return error(413, REQUEST, message, "body_too_large")
+
+
 def encoded_body(encoding: str) -> Answer:
     """A compressed body, in which no model can be found."""
     message = f"cannot read the request's body: its encoding is {encoding!r} (send it without Content-Encoding)"
@@ -238,7 +246,7 @@ def no_model_in_body() -> Answer:
 
 
 def unknown_model(model: str, routes: Iterable[Route]) -> Answer:
-    """No such model."""
+    """No such model. Here and below, `routes` are those that the caller may know of."""
     there_are = _some([route.model for route in routes])
     message = f"cannot find the model {model[:_ECHOED]!r}: {there_are} (GET /v1/models lists them)"
     return error(404, REQUEST, message, "model_not_found", param="model")
@@ -246,14 +254,14 @@ def unknown_model(model: str, routes: Iterable[Route]) -> Answer:
 
 def unnamed_model(operation: str, routes: Iterable[Route]) -> Answer:
     """Nothing says which model is meant, where more than one may be."""
-    able = _some([route.model for route in routes if operation in route.operations], "no model here serves it")
+    able = _some([route.model for route in routes if operation in route.operations], _NONE_SERVES)
     message = f"cannot tell which model is asked for {operation}: {able} (send ?model=NAME)"
     return error(400, REQUEST, message, "model_required", param="model")
 
 
-def not_allowed(key: str, model: str) -> Answer:
-    """A key that is for other models."""
-    message = f"cannot use {model}: the key {key!r} is not for it (GET /v1/models lists those that it is for)"
+def not_allowed(key: str, asked_for: str) -> Answer:
+    """A key that is for other models; it learns no other name of what it `asked_for`."""
+    message = f"cannot use {asked_for}: the key {key!r} is not for it (GET /v1/models lists those that it is for)"
     return error(403, REQUEST, message, "model_not_allowed", param="model")
 
 
@@ -306,7 +314,7 @@ def unknown_object(path: str) -> Answer:
 
 def wrong_operation(route: Route, operation: str, routes: Iterable[Route]) -> Answer:
     """The model's engine does something else."""
-    able = _some([other.model for other in routes if operation in other.operations], "no model here serves it")
+    able = _some([other.model for other in routes if operation in other.operations], _NONE_SERVES)
     serves = ", ".join(route.operations) or "nothing"
     message = f"cannot ask {route.model!r} for {operation}: its engine serves {serves} (for {operation}, {able})"
     return error(400, REQUEST, message, "unsupported_operation", param="model")
@@ -317,7 +325,7 @@ def wrong_operation(route: Route, operation: str, routes: Iterable[Route]) -> An
 
 def too_many_connections(limit: int) -> Answer:
     """The worker holds as many as it may."""
-    message = f"cannot take another connection: {limit} are open (try again soon)"
+    message = f"cannot take another connection: {limit} are open (try again soon, or raise gateway.connections)"
     return error(503, SERVER, message, "too_many_connections", retry_after_s=1)
 
 
@@ -362,7 +370,10 @@ def nothing_behind(route: Route, operation: str) -> Answer:
 
 def queue_full(route: Route) -> Answer:
     """As many wait for a replica as may."""
-    message = f"cannot queue the request for {route.model}: {route.queue} requests wait for it already{_because(route)}"
+    message = (
+        f"cannot queue the request for {route.model}: {route.queue} requests wait for it already{_because(route)}"
+        " (try again soon, or raise limits.queue)"
+    )
     return error(503, SERVER, message, "queue_full", retry_after_s=5)
 
 
@@ -370,7 +381,7 @@ def waited_out(route: Route, waited_s: float) -> Answer:
     """No replica in time."""
     message = (
         f"cannot serve {route.model}: no replica of it was ready within {waited_s:.1f} s{_because(route)}"
-        f" (try: modelgrid why {route.model})"
+        f" (try: modelgrid why {route.model}, or raise limits.wait)"
     )
     return error(503, SERVER, message, "not_ready_in_time", retry_after_s=5)
 
@@ -389,25 +400,29 @@ def internal() -> Answer:
 # The engine failed.
 
 
-def engine_failed(model: str, replica: str, why: str, tries: int) -> Answer:
+def engine_failed(model: str, replica: str, why: str, setting: str, tries: int) -> Answer:
     """It was tried as often as may be."""
     times = "once" if tries == 1 else f"{tries} times"
-    message = (
-        f"cannot get an answer from the engine of {model}: {replica} {why}; tried {times} (try: modelgrid logs {model})"
-    )
+    why = f"{replica} {why}; tried {times}"
+    message = f"cannot get an answer from the engine of {model}: {why} {steps(model, setting)}"
     return error(502, ENGINE, message, "engine_lost", retry_after_s=5)
 
 
-def engine_timed_out(model: str, replica: str, why: str) -> Answer:
-    """It didn't begin to answer."""
-    message = f"cannot get an answer from the engine of {model}: {replica} {why} (try: modelgrid logs {model})"
+def engine_timed_out(model: str, replica: str, why: str, setting: str) -> Answer:
+    """It didn't begin to answer, or not go on."""
+    message = f"cannot get an answer from the engine of {model}: {replica} {why} {steps(model, setting)}"
     return error(504, ENGINE, message, "engine_timed_out")
 
 
 def engine_trouble(model: str, why: str) -> Answer:
     """It answered with what can't be used."""
-    message = f"cannot use the answer of the engine of {model}: it {why} (try: modelgrid logs {model})"
+    message = f"cannot use the answer of the engine of {model}: it {why} {steps(model)}"
     return error(502, ENGINE, message, "engine_trouble")
+
+
+def steps(model: str, setting: str = "") -> str:
+    """What can be done about an engine; `setting` is one that would have helped."""
+    return f"(try: modelgrid logs {model}{', or raise ' if setting else ''}{setting})"
 
 
 def last_event(kind: str, code: str, why: str, *, is_anthropic: bool = False) -> bytes:
@@ -428,7 +443,7 @@ def _because(route: Route) -> str:
     return f": {route.why}" if route.why else ""
 
 
-def _some(models: list[str], none: str = "no model is declared") -> str:
+def _some(models: list[str], none: str = "there is none that you may use") -> str:
     if not models:
         return none
     named = ", ".join(models[:_NAMED])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import select
 from typing import Protocol, cast
 
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.deadline import Deadline
-from modelgrid.gateway.options import GONE_S, LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES, STALL_PROBES_S, STILL_S
+from modelgrid.gateway.departures import Departures
+from modelgrid.gateway.options import LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES, STALL_PROBES_S, STILL_S
 from modelgrid.gateway.receiver import Ready, Receiver
 from modelgrid.gateway.receiver import Service as Checks
 from modelgrid.gateway.request import Request
@@ -44,6 +44,8 @@ class Tunnel(Protocol):
 class Service(Checks, Protocol):
     """What answers requests, and counts connections."""
 
+    departures: Departures
+
     def opened(self, connection: ClientConnection) -> bool:
         """A connection came; False where there are too many."""
         ...
@@ -69,6 +71,9 @@ class ClientConnection:
     _is_lingering = False
     _is_paused = False  # the caller doesn't read
     _is_stopped = False  # the caller's upload is not read for now
+    _stopped_file = -1  # its socket, while that is so
+    _asked = 0  # times that a caller was asked, as it were, whether it is there, since its upload began
+    _ask_timer: asyncio.TimerHandle | None = None
     _has_ended = False  # the caller says that it sends no more
     _is_moving = False  # something was written since that was looked at, after `_has_ended`
     _is_switching = False  # the request asks for another protocol: what follows it is not HTTP
@@ -206,12 +211,13 @@ class ClientConnection:
         if self._transport is not None and not self._is_stopped and not self._transport.is_closing():
             self._is_stopped = True
             self._transport.pause_reading()
-            self._watch()
+            self._watch(self._transport)
 
     def resume_reading(self) -> None:
         """See `Source`."""
         if self._transport is not None and self._is_stopped and not self._transport.is_closing():
             self._is_stopped = False
+            self._watch_no_more()
             self._transport.resume_reading()
             self._set_deadline()
 
@@ -294,6 +300,7 @@ class ClientConnection:
         self._is_closing = self._is_deaf = True
         self._is_resting = False
         self._deadline.close()
+        self._watch_no_more()
         requests = [ready.request for ready in self._ready]
         if self._request is not None:
             requests.append(self._request)
@@ -447,6 +454,7 @@ class ClientConnection:
             self._is_closing = self._is_deaf = True
         if self._is_stopped:
             self.resume_reading()
+        self._asked = 0
         upload.close()
 
     def _close_gently(self) -> None:
@@ -477,20 +485,40 @@ class ClientConnection:
         else:
             self.close()
 
-    def _watch(self, times: int = 0) -> None:
-        """While an upload isn't read, its caller's end stands behind what is unread: ask for it now and then, as in
-        `eof_received`. More than a few such signs some callers don't bear."""
-        if self._transport is None or not self._is_stopped or self._transport.is_closing():
-            return
-        if times and _has_hung_up(self._transport):
-            self.abort()
-        elif times < len(STALL_PROBES_S):
-            self._service.loop.call_later(STALL_PROBES_S[times], self._ask, times)
+    def _watch(self, transport: asyncio.Transport) -> None:
+        """While an upload isn't read, its caller's end stands behind what is unread; a reset is seen at once."""
+        self._stopped_file = transport.get_extra_info("socket").fileno()
+        self._service.departures.watch(self._stopped_file, self._left)
+        self._ask_later()
 
-    def _ask(self, times: int) -> None:
-        if self._is_stopped and self._job is not None and not self._job.is_begun:
+    def _watch_no_more(self) -> None:
+        if self._stopped_file >= 0:
+            self._service.departures.forget(self._stopped_file)
+            self._stopped_file = -1
+        if self._ask_timer is not None:
+            self._ask_timer.cancel()
+            self._ask_timer = None
+
+    def _left(self, is_gone: bool) -> None:
+        if is_gone:
+            self.abort()
+        else:
+            self._ask()
+
+    def _ask_later(self) -> None:
+        if self._asked < len(STALL_PROBES_S):
+            self._ask_timer = self._service.loop.call_later(STALL_PROBES_S[self._asked], self._ask)
+
+    def _ask(self) -> None:
+        """Who is gone answers with a reset, as in `eof_received`. So it does who has left what was asked unread, when
+        it goes. More than a few such signs some callers don't bear."""
+        if self._ask_timer is not None:
+            self._ask_timer.cancel()
+            self._ask_timer = None
+        if self._is_stopped and self._job is not None and not self._job.is_begun and self._asked < len(STALL_PROBES_S):
+            self._asked += 1
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._service.loop.call_later(GONE_S, self._watch, times + 1)
+            self._ask_later()
 
     def _expire(self) -> None:
         receiver = self._receiver
@@ -505,10 +533,3 @@ class ClientConnection:
                 self._refuse(answers.body_too_slow(options.body_bytes_per_s))
         else:
             self.close()
-
-
-def _has_hung_up(transport: asyncio.Transport) -> bool:
-    """Whether a socket that nobody reads from was reset."""
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), 0)
-    return bool(poll.poll(0))

@@ -11,7 +11,18 @@ from modelgrid.gateway.answers import status_line
 class EngineHead:
     """The head of an engine's answer, without what differs between answers that repeat it: the length."""
 
-    __slots__ = ("has_id", "is_encoded", "is_kept", "is_sized", "lines", "says_when", "status", "type", "whole")
+    __slots__ = (
+        "ends_by_close",
+        "has_id",
+        "is_encoded",
+        "is_kept",
+        "is_sized",
+        "lines",
+        "says_when",
+        "status",
+        "type",
+        "whole",
+    )
 
     def __init__(
         self,
@@ -24,6 +35,7 @@ class EngineHead:
         says_when: bool = False,
         is_sized: bool = False,
         is_kept: bool = False,
+        ends_by_close: bool = False,
     ) -> None:
         self.status = status
         self.lines = lines  # the headers that go on
@@ -32,6 +44,7 @@ class EngineHead:
         self.has_id = has_id  # it has an X-Request-Id
         self.says_when = says_when  # it has a Retry-After
         self.is_sized = is_sized  # its length is told beforehand
+        self.ends_by_close = ends_by_close  # so that an answer that is cut can't be told from one that is whole
         self.is_kept = is_kept  # the connection can carry another request after it
         # How an answer begins for a caller of HTTP/1.1 that keeps its connection, up to the length.
         self.whole = b"%b%bcontent-length: " % (status_line(status), lines)
@@ -48,6 +61,7 @@ class Loss:
 
     outcome: Literal["refused", "broke", "timed_out"]
     why: str  # continues "the engine …"
+    setting: str = ""  # a larger one of which would have given the engine more time
     is_stale: bool = False  # a kept connection that the engine closed as we used it: says nothing of its health
 
 

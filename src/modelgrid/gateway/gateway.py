@@ -16,6 +16,7 @@ from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import BodyError, read
 from modelgrid.gateway.connection import ClientConnection, Job
 from modelgrid.gateway.control import ControlRequest
+from modelgrid.gateway.departures import Departures
 from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
 from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.nearby import why_not_nearby
@@ -40,6 +41,7 @@ class Gateway:
         self.options = options
         self.board = Switchboard(loop, options, self._switched)
         self.heads: Heads[Head] = Heads(CALLER_HEADS, options.header_bytes)
+        self.departures = Departures(loop)
         self.connections: set[ClientConnection] = set()
         self.is_empty = asyncio.Event()
         self.is_empty.set()
@@ -216,7 +218,7 @@ class Gateway:
             lanes = lanes_that_may_know(routes, found.operation, caller)
             is_list = "{" not in found.endpoint.path
             if is_list and len(lanes) != 1:
-                self._refuse(reply, found, answers.unnamed_model(found.operation, routes.table.routes))
+                self._refuse(reply, found, answers.unnamed_model(found.operation, routes.allowed(caller)))
                 return None
         if not lanes:
             self._refuse(reply, found, answers.unknown_object(request.head.path))
@@ -235,7 +237,7 @@ class Gateway:
         lane = self._find(named, found, head.caller) if named else None
         if lane is None:
             assert self.board.routes is not None
-            lane = answers.unnamed_model(found.operation, self.board.routes.table.routes)
+            lane = answers.unnamed_model(found.operation, self.board.routes.allowed(head.caller))
         if isinstance(lane, Answer):
             self._refuse(reply, found, lane)
             return None
@@ -270,11 +272,11 @@ class Gateway:
             return answers.no_table()
         lane = routes.by_name.get(named)
         if lane is None:
-            return answers.unknown_model(named, routes.table.routes)
+            return answers.unknown_model(named, routes.allowed(caller))
         if caller is not None and not caller.may_use(lane.model):
-            return answers.not_allowed(caller.name, lane.model)
+            return answers.not_allowed(caller.name, found.endpoint.path if found.act is Act.OWN else named)
         if found.operation not in lane.operations and found.act is not Act.OWN:
-            return answers.wrong_operation(lane.route, found.operation, routes.table.routes)
+            return answers.wrong_operation(lane.route, found.operation, routes.allowed(caller))
         return lane
 
     def _lines(self, request: Request) -> bytes:
@@ -310,9 +312,9 @@ class Gateway:
     def _describe(self, routes: Routes, model: str, caller: Caller | None) -> Answer:
         lane = routes.by_name.get(model)
         if lane is None:
-            return answers.unknown_model(model, routes.table.routes)
+            return answers.unknown_model(model, routes.allowed(caller))
         if caller is not None and not caller.may_use(lane.model):
-            return answers.not_allowed(caller.name, lane.model)
+            return answers.not_allowed(caller.name, model)
         return answers.ok(describe_model(lane.route))
 
 

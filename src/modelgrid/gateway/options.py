@@ -13,7 +13,6 @@ SMALL_BYTES: Final = 16 << 10  # a body up to this isn't counted among those tha
 PROBES_S: Final = (0.01, 0.02, 0.07, 0.2)  # between signs of life to a caller who says that it sends no more
 STILL_S: Final = 0.03  # an answer to such a caller that stands still for so long goes to nobody
 STALL_PROBES_S: Final = (0.05, 0.4, 2.0, 10.0)  # the same to a caller whose upload isn't read
-GONE_S: Final = 0.02  # until the answer of one who is gone has come
 LINGER_S: Final = 2.0  # for a caller to read why it was refused while it still sends
 HEAD_BYTES: Final = 64 << 10  # of an engine's headers, and of what else it sends without a byte of a body
 CALLER_HEADS: Final = 1024  # different heads of callers that are remembered

@@ -254,7 +254,7 @@ class Receiver:
         self._received += count
         if self.upload is not None:
             if self._received > self._options.upload_bytes:
-                self._stop(answers.body_too_large(self._options.upload_bytes))
+                self._stop(answers.upload_too_large(self._options.upload_bytes))
             self.upload.add(data)
             return
         self.body_bytes += count
@@ -301,9 +301,11 @@ class Receiver:
         length = head.read.get(b"content-length")
         if isinstance(found, Answer) or length is None:
             return found
-        is_upload = found.endpoint.uploads and _is_form(head.read)
-        limit = self._options.upload_bytes if is_upload else self._options.body_bytes
-        return answers.in_shape(answers.body_too_large(limit), found) if int(length) > limit else found
+        if found.endpoint.uploads and _is_form(head.read):
+            limit, too_large = self._options.upload_bytes, answers.upload_too_large
+        else:
+            limit, too_large = self._options.body_bytes, answers.body_too_large
+        return answers.in_shape(too_large(limit), found) if int(length) > limit else found
 
     def _count_head(self, count: int) -> None:
         self._head_bytes += count
@@ -351,7 +353,7 @@ def _why_not(head: Head, version: str, target: bytes, authority: bytes | None) -
         return answers.unknown_coding(coding.decode("latin-1"))
     if len(read.get(b"content-length", b"")) > _LENGTH_DIGITS:
         return answers.bad_request("cannot read the request: its Content-Length has too many digits")
-    if read.get(b"expect", b"100-continue").lower() != b"100-continue":
+    if read.get(b"expect", b"").lower() not in (b"", b"100-continue"):
         return answers.unmet_expectation(read[b"expect"].decode("latin-1"))
     return None
 

@@ -31,8 +31,12 @@ from modelgrid.gateway.upstream import Upstream
 from modelgrid.gateway.usage import Usage, read_usage
 from modelgrid.gateway.usage_stream import UsageOfAnswer, UsageOfStream
 from modelgrid.spec import Choice
+from modelgrid.spec.operations import CHAT, COMPLETIONS
 
 _BUSY = frozenset((502, 503, 504))  # an engine that answers so has done nothing: another replica may
+_ENDS_BY_EVENT = frozenset((CHAT, COMPLETIONS))
+_LAST_EVENTS = (b"data: [DONE]", b"data:[DONE]")
+_TAIL_BYTES = 64
 _FELL_THROUGH = frozenset((429, 500, 502, 503, 504, 529))  # and so may another model
 
 
@@ -63,6 +67,8 @@ class Relay:
     _first_byte_s = 0.0
     _usage: UsageOfAnswer | UsageOfStream | None = None
     _is_stream = False
+    _needs_end = False  # only its last event tells whether the stream is whole
+    _tail = b""  # of such a stream
 
     def __init__(
         self,
@@ -190,6 +196,9 @@ class Relay:
             self._usage = UsageOfStream()
         elif head.status == 200 and head.type == b"application/json":
             self._usage = UsageOfAnswer()
+        is_cuttable = head.ends_by_close and head.is_events and head.status == 200
+        self._needs_end = is_cuttable and self._found.operation in _ENDS_BY_EVENT
+        self._tail = b""
         self._reply.begin(head, length)
 
     def on_body(self, data: bytes, ended: bool) -> None:
@@ -199,6 +208,11 @@ class Relay:
         usage = self._usage
         if usage is not None:
             usage.add(data)
+        if self._needs_end:
+            self._tail = (self._tail + data)[-_TAIL_BYTES:]
+            if ended and not self._tail.rstrip().endswith(_LAST_EVENTS):
+                self.on_lost(Loss("broke", "closed the connection before the stream's last event, data: [DONE]"))
+                return
         if ended:
             self._upstream = None
             self._board.replicas.finish(self._lane.model)
@@ -238,11 +252,12 @@ class Relay:
         self._release()
         self._loss, self._lost_by = loss, standing.replica
         if self._reply.is_begun:
-            self._break_off(answers.ENGINE, "engine_lost", f"the engine {loss.why}")
+            why = f"the engine {loss.why} {answers.steps(self._lane.model, loss.setting)}"
+            self._break_off(answers.ENGINE, "engine_lost", why)
         elif loss.outcome == "timed_out":  # it may be at work still: once more would be twice
-            self._fail(answers.engine_timed_out(self._lane.model, self._lost_by, loss.why))
+            self._fail(answers.engine_timed_out(self._lane.model, self._lost_by, loss.why, loss.setting))
         elif self._attempts >= ATTEMPTS or not (self._can_be_resent or loss.outcome == "refused"):
-            self._fail(answers.engine_failed(self._lane.model, self._lost_by, loss.why, self._attempts))
+            self._fail(self._engine_failed(loss, loss.why))
         else:
             self._again()
 
@@ -265,7 +280,7 @@ class Relay:
             self._choice_gate = None
         lane = self._board.find(self._named)
         if lane is None:
-            self._refuse(self._board.unknown_model(self._named))
+            self._refuse(self._board.unknown_model(self._named, self._caller))
         else:
             self._start(lane)
 
@@ -480,9 +495,12 @@ class Relay:
             self._fail(answers.waited_out(route, self._waited_s))
             return
         why = f"{self._loss.why}, and nothing took its place within {self._waited_s:.1f} s"
-        self._fail(answers.engine_failed(route.model, self._lost_by, why, self._attempts))
+        self._fail(self._engine_failed(self._loss, why))
 
     # Ending.
+
+    def _engine_failed(self, loss: Loss, why: str) -> Answer:
+        return answers.engine_failed(self._lane.model, self._lost_by, why, loss.setting, self._attempts)
 
     def _refuse(self, answer: Answer) -> None:
         self._board.meters.failed(self._lane.model, answer.kind, answer.code)

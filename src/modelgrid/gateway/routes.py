@@ -147,6 +147,10 @@ class Routes:
         """By a path that a model has of its own."""
         return self._by_endpoint.get(path)
 
+    def allowed(self, caller: Caller | None) -> list[Route]:
+        """Those that a caller may use, and may know of."""
+        return [route for route in self.table.routes if caller is None or caller.may_use(route.model)]
+
     @cached_property
     def listing(self) -> bytes:
         """What /v1/models answers to who may use all of them."""
@@ -154,7 +158,7 @@ class Routes:
 
     def list_for(self, caller: Caller | None) -> bytes:
         """What /v1/models answers."""
-        seen = [_describe(route) for route in self.table.routes if caller is None or caller.may_use(route.model)]
+        seen = [_describe(route) for route in self.allowed(caller)]
         return msgspec.json.encode({"object": "list", "data": seen})
 
     def _route(self, model: str) -> Route | None:

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from modelgrid.gateway import answers
+from modelgrid.gateway.access import Caller
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.choose import pick
 from modelgrid.gateway.exchange import Loss
@@ -61,9 +62,9 @@ class Switchboard:
         """The model of that name in the table in force."""
         return None if self.routes is None else self.routes.by_name.get(name)
 
-    def unknown_model(self, name: str) -> Answer:
+    def unknown_model(self, name: str, caller: Caller | None) -> Answer:
         """Why there is none."""
-        return answers.unknown_model(name, self.routes.table.routes if self.routes else ())
+        return answers.unknown_model(name, self.routes.allowed(caller) if self.routes else ())
 
     # The lines.
 

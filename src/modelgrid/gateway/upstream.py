@@ -300,6 +300,7 @@ class Upstream:
             says_when=b"retry-after" in special,
             is_sized=is_bodyless or length is not None,
             is_kept=self._is_kept,
+            ends_by_close=self._is_close_delimited,
         )
         self._length = 0 if is_bodyless else None if length is None else int(length)
         self._is_head_new = True
@@ -386,9 +387,10 @@ class Upstream:
         if self._exchange is None:
             self.close()
         elif self._is_begun:
-            self._lose(Loss("timed_out", f"sent nothing for {self._limit_s:g} s in the middle of its answer"))
+            why = f"sent nothing for {self._limit_s:g} s in the middle of its answer"
+            self._lose(Loss("timed_out", why, "gateway.stall"))
         else:
-            self._lose(Loss("timed_out", f"did not begin to answer within {self._limit_s:g} s"))
+            self._lose(Loss("timed_out", f"did not begin to answer within {self._limit_s:g} s", "gateway.first_byte"))
 
 
 class _Unreadable(Exception):
@@ -458,7 +460,7 @@ class Pool:
                     await self.loop.create_connection(lambda: protocol, origin.host, origin.port, ssl=tls)
                 return upstream
         except TimeoutError:
-            return Loss("refused", f"did not take a connection within {limit_s:g} s")
+            return Loss("refused", f"did not take a connection within {limit_s:g} s", "gateway.connect")
         except (OSError, ValueError) as error:  # ValueError: a host that is no name
             return Loss("refused", f"could not be reached: {error}")
 

@@ -101,6 +101,7 @@ async def serve(
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         gateway.board.close()
+        gateway.departures.close()
     for end in ends:
         if isinstance(end, Exception):
             _log.error("worker failed", worker=options.worker, exc_info=end)

@@ -374,6 +374,7 @@ def test_connections_have_a_limit(play: Play) -> None:
             assert (await caller.answer()).status == 200
         answered = await callers[2].answer()
         assert (answered.status, code_of(answered.body)) == (503, "too_many_connections")
+        assert b"2 are open (try again soon, or raise gateway.connections)" in answered.body
         assert answered.headers["retry-after"] == "1"
 
     play(scene, connections=2)

@@ -68,7 +68,10 @@ def test_a_full_queue_turns_away(play: Play) -> None:
         answered = await world.post(CHAT, BODY)
         error = json.loads(answered.body)["error"]
         assert (answered.status, error["type"], error["code"]) == (503, "server_error", "queue_full")
-        assert "loading weights" in error["message"]
+        assert error["message"] == (
+            "cannot queue the request for m: 2 requests wait for it already: loading weights"
+            " (try again soon, or raise limits.queue)"
+        )
         assert "retry-after" in answered.headers
 
     play(scene)
@@ -78,7 +81,9 @@ def test_a_wait_has_an_end(play: Play) -> None:
     async def scene(world: World) -> None:
         await world.controller.publish(route(wait_s=0.2))
         answered = await world.post(CHAT, BODY)
-        assert (answered.status, json.loads(answered.body)["error"]["code"]) == (503, "not_ready_in_time")
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["code"]) == (503, "not_ready_in_time")
+        assert error["message"].endswith(" within 0.2 s (try: modelgrid why m, or raise limits.wait)")
         await until(lambda: waiting(world) == [1, 0])
 
     play(scene)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from time import perf_counter
 
 import pytest
@@ -247,11 +248,53 @@ def test_an_engine_that_does_not_begin_to_answer_is_given_up_and_not_asked_twice
         engine = await world.engine(stall)
         await world.controller.publish(route(engine.target("m-1"), engine.target("m-2")))
         answered = await world.post(CHAT, BODY)
-        assert (answered.status, json.loads(answered.body)["error"]["code"]) == (504, "engine_timed_out")
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["code"]) == (504, "engine_timed_out")
+        assert error["message"].endswith(
+            " did not begin to answer within 0.2 s (try: modelgrid logs m, or raise gateway.first_byte)"
+        )
         assert len(engine.asked) == 1
         await until(lambda: [outcome for _, outcome in outcomes(world)] == ["timed_out"])
 
     play(scene, first_byte_timeout_s=0.2)
+
+
+def test_an_engine_that_takes_no_connection_is_given_up_and_the_setting_named(play: Play) -> None:
+    async def scene(world: World) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            address = full.getsockname()
+            others = [socket.socket() for _ in range(4)]
+            for other in others:  # nobody accepts them, so the line is full
+                other.setblocking(False)
+                other.connect_ex(address)
+            target = Target(replica="m-1", url=f"http://127.0.0.1:{address[1]}/v1", model="m")
+            await world.controller.publish(route(target, wait_s=0.2))
+            answered = await world.post(CHAT, BODY)
+            for other in others:
+                other.close()
+        error = json.loads(answered.body)["error"]
+        assert (answered.status, error["code"]) == (502, "engine_lost")
+        assert "m-1 did not take a connection within 0.2 s" in error["message"]
+        assert error["message"].endswith("; tried once (try: modelgrid logs m, or raise gateway.connect)")
+
+    play(scene, connect_timeout_s=0.2)
+
+
+def test_an_engine_that_stalls_in_an_answer_that_is_read_whole_names_that_setting(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+        await asked.gone()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post("/v1/chat/m", b"hi")
+        assert answered.status == 504
+        assert answered.body.endswith(
+            b" sent nothing for 0.2 s in the middle of its answer (try: modelgrid logs m, or raise gateway.stall)\n"
+        )
+
+    play(scene, idle_timeout_s=0.2)
 
 
 def test_a_head_alone_gains_an_engine_no_time(play: Play) -> None:
@@ -359,6 +402,117 @@ def test_a_stream_that_breaks_ends_with_an_error_event_and_never_looks_whole(pla
     play(scene)
 
 
+CLOSE_DELIMITED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_a_stream_that_ends_by_its_connection_without_the_last_event_is_cut(play: Play, path: str) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED + b'data: {"a":"data: [DONE]"}\n\n')
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(path, BODY)
+        assert not answered.is_whole
+        first, *_, last, nothing = answered.body.split(b"\n\n")
+        assert (first, nothing) == (b'data: {"a":"data: [DONE]"}', b"")
+        error = json.loads(last.removeprefix(b"data: "))["error"]
+        assert (error["type"], error["code"]) == ("engine_error", "engine_lost")
+        assert "closed the connection before the stream's last event" in error["message"]
+        assert [outcome for _, outcome in outcomes(world)] == ["broke"]
+        await until(lambda: world.controller.load == {})
+
+    play(scene)
+
+
+def test_a_text_whose_stream_ends_by_its_connection_without_the_last_event_is_cut(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED + b'data: {"choices":[{"delta":{"content":"half"}}]}\n\n')
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post("/v1/chat/m?stream=true", b"hi")
+        assert (answered.body, answered.is_whole) == (b"half", False)
+
+    play(scene)
+
+
+def test_a_stream_that_is_lost_before_its_first_event_goes_to_another_replica(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED)
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine, alive = await world.engine(script), await world.engine()
+        await world.controller.publish(route(engine.target("m-1"), alive.target("m-2")))
+        assert [(await world.post(CHAT, BODY)).body for _ in range(2)] == [BODY, BODY]
+        assert len(engine.asked) == 1
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        (CHAT, [b"data: 1\n\n", b"data: [DONE]\n\n"]),
+        (CHAT, [b"data: 1\n\ndata:[DONE]"]),
+        (CHAT, [b"data: 1\r\n\r\nda", b"ta: [DON", b"E]\r\n\r\n"]),
+        ("/v1/responses", [b"event: response.completed\ndata: {}\n\n"]),
+    ],
+)
+def test_a_stream_that_ends_by_its_connection_is_whole_where_its_last_event_came(
+    play: Play, path: str, parts: list[bytes]
+) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED)
+        for part in parts:
+            await asked.say(part)
+            await asyncio.sleep(0.01)
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1"), operations=("chat", "responses")))
+        answered = await world.post(path, BODY)
+        assert (answered.body, answered.is_whole) == (b"".join(parts), True)
+        assert outcomes(world) == []
+
+    play(scene)
+
+
+def test_an_error_that_comes_as_a_stream_needs_no_last_event(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.say(CLOSE_DELIMITED.replace(b"200 OK", b"400 Bad Request") + b'data: {"error":{}}\n\n')
+        asked.writer.close()
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(CHAT, BODY)
+        assert (answered.status, answered.body, answered.is_whole) == (400, b'data: {"error":{}}\n\n', True)
+
+    play(scene)
+
+
+def test_a_stream_in_chunks_is_whole_also_without_the_last_event(play: Play) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.begin_events()
+        await asked.chunk(b"data: 1\n\n")
+        await asked.chunk(b"")
+
+    async def scene(world: World) -> None:
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        answered = await world.post(CHAT, BODY)
+        assert (answered.body, answered.is_whole) == (b"data: 1\n\n", True)
+
+    play(scene)
+
+
 def test_a_stream_that_stalls_ends_with_an_error_event(play: Play) -> None:
     async def script(asked: Asked) -> None:
         await asked.begin_events()
@@ -370,7 +524,10 @@ def test_a_stream_that_stalls_ends_with_an_error_event(play: Play) -> None:
         await world.controller.publish(route(engine.target("m-1")))
         answered = await world.post(CHAT, BODY)
         assert not answered.is_whole
-        assert b"sent nothing for 0.2 s" in answered.body
+        assert (
+            b"the stream ends early: the engine sent nothing for 0.2 s in the middle of its answer"
+            b" (try: modelgrid logs m, or raise gateway.stall)"
+        ) in answered.body
         assert [outcome for _, outcome in outcomes(world)] == ["timed_out"]
 
     play(scene, idle_timeout_s=0.2)

@@ -277,6 +277,7 @@ ACCEPTED = {
         START + b"Connection: Content-Length, Host, Transfer-Encoding\r\nContent-Length: 13\r\n\r\n" + BODY,
         BODY,
     ),
+    "10.1.1 no expectation in particular": (START + b"Expect:\r\nContent-Length: 13\r\n\r\n" + BODY, BODY),
     "10.1.1 an expectation that was not waited for": (
         START + b"Expect: 100-Continue \r\nContent-Length: 13\r\n\r\n" + BODY,
         BODY,

@@ -359,6 +359,62 @@ def test_a_key_for_some_models_sees_and_uses_these_alone(play: Play) -> None:
     play(scene)
 
 
+def test_a_key_for_some_models_learns_no_other_names_from_errors(play: Play) -> None:
+    everything = ("chat", "embeddings", "transcriptions", "videos", "realtime")
+    form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n--b--\r\n'
+    is_form = f"{ANN}Content-Type: multipart/form-data; boundary=b\r\n"
+    socket = f"{ANN}Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+    async def scene(world: World) -> None:
+        await world.controller.publish(
+            *(route(model=name, operations=("chat", "videos")) for name in ("mine-a", "mine-b")),
+            route(model="secret", operations=everything, aliases=("nick",), endpoint="/own"),
+            keys=(key(models=("mine-a", "mine-b")),),
+        )
+        asked = {
+            "an unknown model": await world.post(CHAT, b'{"model":"no"}', ANN),
+            "one in a form": await world.post("/v1/audio/transcriptions", form % b"no", is_form),
+            "one in a path": await world.get("/v1/models/no", ANN),
+            "one for plain text": await world.post("/v1/chat/no", b"hi", ANN),
+            "another operation": await world.post("/v1/embeddings", b'{"model":"mine-a"}', ANN),
+            "another one of a form": await world.post("/v1/audio/transcriptions", form % b"mine-a", is_form),
+            "a list of no model": await world.get("/v1/videos", ANN),
+            "a list of an unknown one": await world.get("/v1/videos?model=no", ANN),
+            "a socket to no model": await world.get("/v1/realtime", socket),
+            "a socket to a wrong one": await world.get("/v1/realtime?model=mine-a", socket),
+            "an alias": await world.post(CHAT, b'{"model":"nick"}', ANN),
+            "an alias in a path": await world.get("/v1/models/nick", ANN),
+            "a path of its own": await world.post("/own", b"{}", ANN),
+        }
+        for what, answered in asked.items():
+            assert answered.status in (400, 403, 404), what
+            assert b"secret" not in answered.body, what
+        assert b"there are mine-a, mine-b (" in asked["an unknown model"].body
+        assert b"(for embeddings, no model that you may use serves it)" in asked["another operation"].body
+        assert b"there are mine-a, mine-b (" in asked["a list of no model"].body
+        assert b"cannot use nick: " in asked["an alias"].body
+        assert b"cannot use /own: " in asked["a path of its own"].body
+
+    play(scene)
+
+
+def test_a_key_for_some_models_learns_no_other_names_when_its_model_is_gone(play: Play) -> None:
+    async def scene(world: World) -> None:
+        keys = (key(models=("m",)),)
+        secret = route(model="secret")
+        await world.controller.publish(route(), secret, keys=keys)
+        caller = await world.call()
+        caller.post(CHAT, BODY, ANN)
+        await until(lambda: world.controller.demands)
+        await world.controller.publish(secret, keys=keys)
+        answered = await caller.answer()
+        assert error_of(answered) == (404, "model_not_found")
+        assert b"secret" not in answered.body
+        assert b"there is none that you may use" in answered.body
+
+    play(scene)
+
+
 def test_a_key_for_a_name_over_models_may_use_what_stands_behind_by_that_name_only(play: Play) -> None:
     async def scene(world: World) -> None:
         engine = await world.engine()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import select
+import socket
 from typing import cast
 
 import pytest
 
+from modelgrid.gateway.options import STALL_PROBES_S
 from modelgrid.spec import Route, Target
 from unit.gateway.world import Asked, Play, Raw, World, echo, until
 
@@ -182,6 +184,34 @@ def test_a_caller_that_leaves_while_its_upload_is_not_read_is_noticed(play: Play
     play(scene)
 
 
+def test_a_caller_whose_upload_is_read_slowly_is_asked_a_few_times_whether_it_is_there(play: Play) -> None:
+    """Each such sign is a 1xx answer, and some clients give up after five."""
+
+    async def scene(world: World) -> None:
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            data = b""
+            while not data.endswith(b"--b0undary--\r\n"):
+                data = data[-20:] + await reader.read(MIB)
+                await asyncio.sleep(0.06)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        server = await asyncio.start_server(script, sock=listener, limit=128 << 10)
+        port = listener.getsockname()[1]
+        await world.controller.publish(serving(Target(replica="m-1", url=f"http://127.0.0.1:{port}/v1", model="m")))
+        raw = await world.call()
+        raw.post(PATH, form(MODEL, ("file", b"x" * 12 * MIB)), TYPE)
+        asked = 0
+        while (answered := await raw.head()).status == 100:
+            asked += 1
+        assert answered.status == 200
+        assert 1 <= asked <= len(STALL_PROBES_S)
+        server.close()
+
+    play(scene)
+
+
 def test_a_form_that_a_replica_lost_goes_to_another_while_it_is_held(play: Play) -> None:
     async def drop(asked: Asked) -> None:
         asked.drop()
@@ -237,14 +267,27 @@ def test_an_upload_over_the_limit_is_refused_also_where_its_length_is_not_told(p
         engine = await world.engine()
         await world.controller.publish(serving(engine.target("m-1")))
         body = form(MODEL, ("file", b"x" * 5000))
-        assert (await world.post(PATH, body, TYPE)).status == 413
+        says = "cannot take the upload: it is larger than 4.0 KiB (send less, or raise gateway.upload)"
+        answered = await world.post(PATH, body, TYPE)
+        assert (answered.status, error_of(answered.body)) == (413, says)
         raw = await world.call()
         raw.send(f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{TYPE}Transfer-Encoding: chunked\r\n\r\n".encode())
         raw.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
-        assert (await raw.answer()).status == 413
+        answered = await raw.answer()
+        assert (answered.status, error_of(answered.body)) == (413, says)
         assert await raw.is_closed()
 
     play(scene, upload_bytes=4096)
+
+
+def test_a_body_that_is_no_form_has_a_bodys_limit_where_uploads_are_taken(play: Play) -> None:
+    async def scene(world: World) -> None:
+        await world.controller.publish(serving())
+        answered = await world.post(PATH, b"x" * 2000, "Content-Type: application/json\r\n")
+        says = "cannot take the request's body: it is larger than 1000 B (send less, or raise gateway.body)"
+        assert (answered.status, error_of(answered.body)) == (413, says)
+
+    play(scene, body_bytes=1000)
 
 
 def test_an_upload_that_stalls_is_given_up(play: Play) -> None:

@@ -41,7 +41,8 @@ _STREAMS: Final = """\
 ## In a stream
 
 Once an answer has begun, its status is sent. When it can't go on, a stream of events ends with one more event, an error
-of the same shape, and without `data: [DONE]`; any other answer is broken off, which HTTP clients report.
+of the same shape, and without `data: [DONE]`; any other answer is broken off, which HTTP clients report. Besides these,
+an upload that goes wrong while its answer streams ends it with its own error from above.
 
 | code | who failed | when |
 | --- | --- | --- |

@@ -70,7 +70,7 @@ ROWS: Final = (
         400,
         "too_much_framing",
         REQUEST,
-        "A body in chunks has more of chunk sizes, extensions and trailers than of a body.",
+        "A body in chunks is nearly all chunk sizes, extensions or trailers.",
         "Send larger chunks.",
     ),
     Row(

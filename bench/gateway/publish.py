@@ -79,13 +79,16 @@ def with_figures(page: str, figures: str) -> str:
 def page_figures(kept: Kept, name: str) -> str:
     """What the page says of one run."""
     machine, plan = kept.record["machine"], kept.record["plan"]
+    made = f"Python {machine['python']}{_build(kept)}"
+    rate = plan["open_loop_rate"]  # of a run in which nothing was paced there is none
+    paced = "" if rate is None else f"; the fixed rate was {rate:,.0f} requests a second"
     lines = [
         "",
         "![What a gateway costs](../images/gateway.svg)",
         "",
         f"{kept.record['date'][:10]}, {machine['processor']}, {machine['cores']} cores, kernel {machine['kernel']}, "
-        f"Python {machine['python']}; the median of {plan['rounds']} rounds of {plan['seconds']:g} s; the fixed rate "
-        f"was {plan['open_loop_rate']:,.0f} requests a second. All of it: [{name}](../../bench/results/{name}).",
+        f"{made}; the median of {plan['rounds']} rounds of {plan['seconds']:g} s{paced}. All of it: "
+        f"[{name}](../../bench/results/{name}).",
         "",
         "| | " + " | ".join(f"{peer} {_version(kept, peer)}".strip() for peer in kept.peers) + " |",
         "| --- |" + " ---: |" * len(kept.peers),
@@ -97,6 +100,13 @@ def page_figures(kept: Kept, name: str) -> str:
     lines += [f"- {peer}: {note}" for peer, note in kept.notes.items()]
     lines += [f"- {peer} failed: {why.splitlines()[0]}" for peer, why in kept.failures.items()]
     return "\n".join(lines) + "\n"
+
+
+def _build(kept: Kept) -> str:
+    """Which of its two builds modelgrid was, where it was there."""
+    configuration = kept.record["peers"].get("modelgrid", {}).get("configuration", {})
+    compiled = configuration.get("compiled")
+    return "" if compiled is None else f", modelgrid {'compiled' if compiled else 'not compiled'}"
 
 
 def _version(kept: Kept, peer: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 import click
@@ -71,13 +73,20 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _build() -> str:
+    """What `modelgrid.gateway.worker.is_compiled` tells, without an import of the gateway."""
+    found = PathFinder.find_spec("connection", [str(Path(__file__).parents[1] / "gateway")])
+    is_compiled = found is not None and not str(found.origin).endswith(".py")
+    return "compiled" if is_compiled else "plain Python"
+
+
 @click.group(
     cls=LazyGroup,
     lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 modelgrid is not running.",
 )
-@click.version_option(__version__, message="modelgrid %(version)s")
+@click.version_option(__version__, message=f"modelgrid %(version)s ({_build()})")
 def root() -> None:
     """One OpenAI-compatible endpoint for every model that you run.
 

@@ -18,13 +18,13 @@ from enum import StrEnum
 from math import fsum
 from typing import Final
 
-FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 30.0  # for errors, which heal slowly
-LONGEST_LOSS_PAUSE_S: Final = 5.0  # an engine that was lost is started again
-ERRORS_IN_ROW: Final = 5
+FIRST_PAUSE_S: Final = 1.0  # for which it is open; the next one is twice as long, and so on
+LONGEST_PAUSE_S: Final = 30.0  # after errors, which heal slowly
+LONGEST_LOSS_PAUSE_S: Final = 5.0  # after a loss: an engine that was lost is started again
+ERRORS_IN_ROW: Final = 5  # that open it
 WINDOW_S: Final = 10.0  # of a window, which an error begins; without errors nothing is counted
 WINDOW_REQUESTS: Final = 20  # that the share of errors in a window is taken of, at least
-ERROR_SHARE: Final = 0.5
+ERROR_SHARE: Final = 0.5  # of them that opens it as well
 CALM_S: Final = 30.0  # closed for this long, a breaker forgets how often it opened
 
 

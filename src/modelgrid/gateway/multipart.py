@@ -13,12 +13,12 @@ from typing import Final
 
 import msgspec
 
-FIELD_LIMIT_BYTES: Final = 64 << 10  # of a field that is read
-HEAD_LIMIT_BYTES: Final = 16 << 10  # of a part's
-PART_LIMIT: Final = 1_000
-BOUNDARY_LIMIT_BYTES: Final = 200  # RFC 2046 allows 70
-HELD_IN_MEMORY_BYTES: Final = 1 << 20
-PIECE_BYTES: Final = 256 << 10
+FIELD_LIMIT_BYTES: Final = 64 << 10  # of a field that is read, the model; a longer one is answered with 400
+HEAD_LIMIT_BYTES: Final = 16 << 10  # of a part's head; a longer one is answered with 400
+PART_LIMIT: Final = 1_000  # of a form; more are answered with 400
+BOUNDARY_LIMIT_BYTES: Final = 200  # of its boundary, where RFC 2046 allows 70; a longer one is answered with 400
+HELD_IN_MEMORY_BYTES: Final = 1 << 20  # of an upload; more is held in a file
+PIECE_BYTES: Final = 256 << 10  # of what is held, read at once
 
 
 class Field(msgspec.Struct, frozen=True):

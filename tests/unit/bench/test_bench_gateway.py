@@ -11,7 +11,7 @@ from bench.gateway import bodies, percentiles, proc
 from bench.gateway.draw import PANELS, picture
 from bench.gateway.figures import FIGURES, GROUPS
 from bench.gateway.machine import Split
-from bench.gateway.publish import PAGE, Kept, with_figures
+from bench.gateway.publish import PAGE, Kept, page_figures, with_figures
 from bench.gateway.table import cell, drawn_table
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -142,6 +142,25 @@ def test_a_bar_that_would_dwarf_the_others_is_cut() -> None:
     assert litellm == ours
     assert len(list(root.iter(f"{SVG}path"))) == 1
     assert "8,000.0" in drawn
+
+
+@pytest.mark.parametrize(
+    ("rate", "compiled", "says"),
+    [
+        (3933.4, True, "Python 3.11.7, modelgrid compiled; the median of 3 rounds of 4 s; the fixed rate was 3,933 "),
+        (None, False, "Python 3.11.7, modelgrid not compiled; the median of 3 rounds of 4 s. All of it: [run.json]"),
+        (None, None, "Python 3.11.7; the median of 3 rounds of 4 s. All of it: [run.json]"),
+    ],
+)
+def test_the_page_says_how_it_was_measured(rate: float | None, compiled: bool | None, says: str) -> None:
+    results = kept({"cpu-300": {"nginx": [10.0]}})
+    results.record.update(
+        date="2026-11-21T12:00:00",
+        machine={"processor": "P", "cores": 2, "kernel": "K", "python": "3.11.7"},
+        plan={"rounds": 3, "seconds": 4.0, "open_loop_rate": rate},
+        peers={} if compiled is None else {"modelgrid": {"version": "0.1.0", "configuration": {"compiled": compiled}}},
+    )
+    assert says in page_figures(results, "run.json")
 
 
 def test_new_figures_replace_the_old_ones_in_the_page() -> None:

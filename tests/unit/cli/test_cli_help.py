@@ -13,6 +13,7 @@ import pytest
 from modelgrid import __version__
 from modelgrid.cli.reference import reference
 from modelgrid.cli.tree import LazyGroup, root
+from modelgrid.gateway.worker import is_compiled
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -49,8 +50,8 @@ def test_the_reference_page_is_current() -> None:
     assert page.read_text() == reference(), "make it anew: python -m modelgrid.cli.reference > docs/reference/cli.md"
 
 
-def test_the_version_is_told(run: Run) -> None:
-    assert run("--version").stdout == f"modelgrid {__version__}\n"
+def test_the_version_is_told_and_whether_the_request_path_is_compiled(run: Run) -> None:
+    assert run("--version").stdout == f"modelgrid {__version__} ({'compiled' if is_compiled() else 'plain Python'})\n"
 
 
 @pytest.mark.parametrize(

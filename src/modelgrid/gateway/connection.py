@@ -73,6 +73,8 @@ class ClientConnection:
     _is_moving = False  # something was written since that was looked at, after `_has_ended`
     _is_switching = False  # the request asks for another protocol: what follows it is not HTTP
     _held = b""
+    _stalls = 0  # signs of life that were sent for an upload that isn't read
+    _stall_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -141,7 +143,8 @@ class ClientConnection:
             transport.write(b"%b%d\r\n\r\n%b" % (start, len(body), body))
         else:
             transport.write(b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (start, len(body), request.id, body))
-        if self._ready or self._held or self._receiver is not None or len(request.body) > SMALL_BYTES:
+        is_more = self._ready or self._held or self._receiver is not None or self._is_paused
+        if is_more or len(request.body) > SMALL_BYTES:
             self.finish()
         else:
             self._request = self._job = None
@@ -167,7 +170,8 @@ class ClientConnection:
                 self._service.hold(-len(request.body))
             if request.upload is not None:
                 self._let_go_of_upload(request)
-        if self._is_closing or self._service.is_draining or self._ready or self._held or self._receiver is not None:
+        is_more = self._ready or self._held or self._receiver is not None or self._is_paused
+        if is_more or self._is_closing or self._service.is_draining:
             self._finish_slowly()
         else:
             self._is_resting = True
@@ -206,12 +210,16 @@ class ClientConnection:
         if self._transport is not None and not self._is_stopped and not self._transport.is_closing():
             self._is_stopped = True
             self._transport.pause_reading()
-            self._watch()
+            if self._stall_timer is None:
+                self._watch()
 
     def resume_reading(self) -> None:
         """See `Source`."""
         if self._transport is not None and self._is_stopped and not self._transport.is_closing():
             self._is_stopped = False
+            if self._stall_timer is not None:
+                self._stall_timer.cancel()
+                self._stall_timer = None
             self._transport.resume_reading()
             self._set_deadline()
 
@@ -242,7 +250,7 @@ class ClientConnection:
             self._hold(data)
         elif self._is_deaf:
             return
-        elif self._is_uploading and self._request is not None and not self._held:
+        elif self._is_uploading and not self._held:
             self._feed(data)
             self._go_on()
         elif self._request is not None or self._is_paused:
@@ -294,6 +302,8 @@ class ClientConnection:
         self._is_closing = self._is_deaf = True
         self._is_resting = False
         self._deadline.close()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
         requests = [ready.request for ready in self._ready]
         if self._request is not None:
             requests.append(self._request)
@@ -322,7 +332,9 @@ class ClientConnection:
 
     @property
     def _is_uploading(self) -> bool:
-        return self._receiver is not None and self._receiver.upload is not None
+        """What is received is the body of the request whose turn it is."""
+        upload = None if self._receiver is None else self._receiver.upload
+        return upload is not None and self._request is not None and self._request.upload is upload
 
     @property
     def _parsed_bytes(self) -> int:
@@ -447,6 +459,7 @@ class ClientConnection:
             self._is_closing = self._is_deaf = True
         if self._is_stopped:
             self.resume_reading()
+        self._stalls = 0
         upload.close()
 
     def _close_gently(self) -> None:
@@ -477,20 +490,25 @@ class ClientConnection:
         else:
             self.close()
 
-    def _watch(self, times: int = 0) -> None:
+    def _watch(self) -> None:
         """While an upload isn't read, its caller's end stands behind what is unread: ask for it now and then, as in
-        `eof_received`. More than a few such signs some callers don't bear."""
+        `eof_received`. More than a few such signs some callers don't bear: so many are sent for one request, and only
+        where it stands still for as long as that."""
+        self._stall_timer = None
         if self._transport is None or not self._is_stopped or self._transport.is_closing():
             return
-        if times and _has_hung_up(self._transport):
+        if self._stalls and _has_hung_up(self._transport):
             self.abort()
-        elif times < len(STALL_PROBES_S):
-            self._service.loop.call_later(STALL_PROBES_S[times], self._ask, times)
+        elif self._stalls < len(STALL_PROBES_S):
+            self._stall_timer = self._service.loop.call_later(STALL_PROBES_S[self._stalls], self._ask)
 
-    def _ask(self, times: int) -> None:
-        if self._is_stopped and self._job is not None and not self._job.is_begun:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._service.loop.call_later(GONE_S, self._watch, times + 1)
+    def _ask(self) -> None:
+        self._stall_timer = None
+        job = self._job
+        if self._is_stopped and job is not None and not job.is_begun and (sign := job.sign):
+            self._stalls += 1
+            self.write(sign)
+            self._stall_timer = self._service.loop.call_later(GONE_S, self._watch)
 
     def _expire(self) -> None:
         receiver = self._receiver

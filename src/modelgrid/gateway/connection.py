@@ -146,7 +146,8 @@ class ClientConnection:
             transport.write(b"%b%d\r\n\r\n%b" % (start, len(body), body))
         else:
             transport.write(b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % (start, len(body), request.id, body))
-        if self._ready or self._held or self._receiver is not None or len(request.body) > SMALL_BYTES:
+        is_more = self._ready or self._held or self._receiver is not None or self._is_paused
+        if is_more or len(request.body) > SMALL_BYTES:
             self.finish()
         else:
             self._request = self._job = None
@@ -172,7 +173,8 @@ class ClientConnection:
                 self._service.hold(-len(request.body))
             if request.upload is not None:
                 self._let_go_of_upload(request)
-        if self._is_closing or self._service.is_draining or self._ready or self._held or self._receiver is not None:
+        is_more = self._ready or self._held or self._receiver is not None or self._is_paused
+        if is_more or self._is_closing or self._service.is_draining:
             self._finish_slowly()
         else:
             self._is_resting = True
@@ -248,7 +250,7 @@ class ClientConnection:
             self._hold(data)
         elif self._is_deaf:
             return
-        elif self._is_uploading and self._request is not None and not self._held:
+        elif self._is_uploading and not self._held:
             self._feed(data)
             self._go_on()
         elif self._request is not None or self._is_paused:
@@ -329,7 +331,9 @@ class ClientConnection:
 
     @property
     def _is_uploading(self) -> bool:
-        return self._receiver is not None and self._receiver.upload is not None
+        """What is received is the body of the request whose turn it is."""
+        upload = None if self._receiver is None else self._receiver.upload
+        return upload is not None and self._request is not None and self._request.upload is upload
 
     @property
     def _parsed_bytes(self) -> int:
@@ -515,9 +519,12 @@ class ClientConnection:
         if self._ask_timer is not None:
             self._ask_timer.cancel()
             self._ask_timer = None
-        if self._is_stopped and self._job is not None and not self._job.is_begun and self._asked < len(STALL_PROBES_S):
+        job = self._job
+        if not self._is_stopped or job is None or job.is_begun or self._asked >= len(STALL_PROBES_S):
+            return
+        if sign := job.sign:
             self._asked += 1
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.write(sign)
             self._ask_later()
 
     def _expire(self) -> None:

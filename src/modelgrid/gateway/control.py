@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from modelgrid.gateway import answers
-from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.exchange import EngineHead, Loss
-from modelgrid.gateway.reply import EngineTrouble, Reply
+from modelgrid.gateway.reply import Reply
 from modelgrid.gateway.upstream import Origin, Pool, Upstream
 
 
@@ -16,12 +15,13 @@ class ControlRequest:
 
     takes_chunks = False
 
-    def __init__(self, pool: Pool, reply: Reply, head: bytes) -> None:
+    def __init__(self, pool: Pool, tasks: set[asyncio.Task[Upstream | Loss]], reply: Reply, head: bytes) -> None:
         self._pool = pool
+        self._tasks = tasks  # connections that are being made
         self._reply = reply
         self._head = head
         self._upstream: Upstream | None = None
-        self._task: asyncio.Task[Upstream | Loss] | None = None
+        self._is_over = False
 
     @property
     def is_begun(self) -> bool:
@@ -35,19 +35,21 @@ class ControlRequest:
 
     def start(self, origin: Origin) -> None:
         """Send it."""
-        self._task = self._pool.loop.create_task(self._pool.connect(origin))
-        self._task.add_done_callback(self._connected)
+        task = self._pool.loop.create_task(self._pool.connect(origin))
+        self._tasks.add(task)  # the loop itself keeps none
+        task.add_done_callback(self._connected)
 
     def leave(self) -> None:
         """The caller is gone."""
-        if self._task is not None:
-            self._task.cancel()
+        self._is_over = True
         if self._upstream is not None:
             self._upstream.leave()
             self._upstream = None
 
     def stop(self) -> None:
         """The worker ends now."""
+        if self._is_over:
+            return
         self.leave()
         if not self._reply.is_begun:
             self._reply.refuse(answers.stopping())
@@ -65,6 +67,7 @@ class ControlRequest:
     def on_whole(self, head: EngineHead, body: bytes) -> None:
         """See `Exchange`."""
         self._upstream = None
+        self._is_over = True
         self._reply.whole(head, body)
 
     def on_head(self, head: EngineHead, length: int | None) -> None:
@@ -75,11 +78,8 @@ class ControlRequest:
         """See `Exchange`."""
         if ended:
             self._upstream = None
-        try:
-            self._reply.add(data, ended)
-        except EngineTrouble:
-            self.leave()
-            self._reply.refuse(_away())
+            self._is_over = True
+        self._reply.add(data, ended)
 
     def on_chunks(self, data: bytes) -> None:
         """See `Exchange`."""
@@ -92,25 +92,32 @@ class ControlRequest:
     def on_room(self) -> None:
         """See `Exchange`."""
 
+    def on_defect(self) -> None:
+        """See `Exchange`."""
+        self._upstream = None
+        self._is_over = True
+        self._reply.abort()
+
     def on_lost(self, loss: Loss) -> None:
         """See `Exchange`."""
         self._upstream = None
+        self._is_over = True
         if self._reply.is_begun:
             self._reply.break_off(answers.SERVER, "controller_lost", f"the controller {loss.why}")
         else:
-            self._reply.refuse(_away())
+            self._reply.refuse(answers.controller_away())
 
     def _connected(self, task: asyncio.Task[Upstream | Loss]) -> None:
-        self._task = None
+        self._tasks.discard(task)
         if task.cancelled():
             return
         result = task.result()
-        if isinstance(result, Loss):
-            self._reply.refuse(_away())
+        if self._is_over:
+            if isinstance(result, Upstream):
+                result.close()
+        elif isinstance(result, Loss) or not result.is_open:
+            self._is_over = True
+            self._reply.refuse(answers.controller_away())
         else:
             self._upstream = result
             result.send(self, self._head, b"")
-
-
-def _away() -> Answer:
-    return answers.controller_away()

@@ -89,6 +89,10 @@ class Exchange(Protocol):
         False where that wasn't asked for; else this connection is a tunnel's (see `join`)."""
         ...
 
+    def on_defect(self) -> None:
+        """An exception came out of one of these methods. Nothing more follows."""
+        ...
+
     def on_room(self) -> None:
         """More of the request's body can be sent, after `Upstream.write` said to wait."""
         ...

@@ -252,8 +252,10 @@ class Gateway:
         if socket is None:
             reply.refuse(answers.controller_away())
             return None
-        lines = b"host: controller\r\naccept: %b\r\n\r\n" % request.head.read.get(b"accept", b"*/*")
-        asked = ControlRequest(self.board.pool, reply, b"GET %b HTTP/1.1\r\n%b" % (found.path, lines))
+        lines = b"host: controller\r\nconnection: close\r\naccept: %b\r\n\r\n" % request.head.read.get(
+            b"accept", b"*/*"
+        )
+        asked = ControlRequest(self.board.pool, self.board.tasks, reply, b"GET %b HTTP/1.1\r\n%b" % (found.path, lines))
         asked.start(self.board.pool.origin(str(socket), 0, is_tls=False))
         return asked
 

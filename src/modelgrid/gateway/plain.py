@@ -90,6 +90,10 @@ class PlainReply:
         """See `Reply`."""
         self._text.break_off(kind, code, why)
 
+    def abort(self) -> None:
+        """See `Reply`."""
+        self._caller.abort()
+
     def refuse(self, answer: Answer) -> None:
         """Errors are text, too."""
         self._caller.answer(as_text(answer))
@@ -157,7 +161,7 @@ def read_delta(event: bytes) -> str:
         return ""
     try:
         completion = _completion.decode(event)
-    except (msgspec.DecodeError, UnicodeDecodeError) as found:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as found:
         raise EngineTrouble(f"sent an event that is no JSON: {found}") from None
     if completion.error is not None:
         raise EngineTrouble(f"reports an error: {read_error(event)}")
@@ -168,7 +172,7 @@ def read_message(body: bytes) -> str | None:
     """The text of a completion that came whole, or None where there is none."""
     try:
         choices = _completion.decode(body).choices
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return "".join(choice.message.content or "" for choice in choices) if choices else None
 
@@ -177,7 +181,7 @@ def read_error(body: bytes) -> str:
     """What an engine's error says, in whatever shape."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body.decode(errors="replace").strip()
     while isinstance(value, dict):
         value = value.get("error") or value.get("message") or value.get("detail") or str(value)

@@ -116,12 +116,12 @@ class Gate:
         if self._concurrency is not None:
             self._own[self._at] -= 1
 
-    def withdraw(self) -> None:
-        """A request that was admitted just now is turned away for another reason, and counts for nothing. Instead of
-        `release`."""
+    def withdraw(self, admitted: float) -> None:
+        """A request that was admitted at that time is turned away for another reason, and counts for nothing, unless
+        another minute has begun since. Instead of `release`."""
         if self._concurrency is not None:
             self._own[self._at] -= 1
-        if self._requests is not None:
+        if self._requests is not None and admitted >= self._minute_ends - _MINUTE_S:
             self._own[self._this] -= 1
 
     def spend(self, tokens: int, now: float) -> None:
@@ -152,13 +152,13 @@ class Gate:
             for row in rows:
                 in_flight += row[at]
             if in_flight > concurrency:
-                self.withdraw()
+                self.withdraw(now)
                 return self._refusal(Limit.CONCURRENCY, concurrency, now)
         if tokens is not None and self._used(rows, _TO_TOKENS, now) + 1 > tokens:
-            self.withdraw()
+            self.withdraw(now)
             return self._refusal(Limit.TOKENS, tokens, now)
         if requests is not None and self._used(rows, 0, now) > requests:
-            self.withdraw()
+            self.withdraw(now)
             return self._refusal(Limit.REQUESTS, requests, now)
         return None
 

@@ -288,7 +288,13 @@ class Receiver:
 
     def _begin_upload(self, head: Head) -> None:
         length = head.read.get(b"content-length")
-        self.upload = Upload(head.read[b"content-type"], None if length is None else int(length), self._source)
+        self.upload = Upload(
+            head.read[b"content-type"],
+            None if length is None else int(length),
+            self._source,
+            self._service.hold,
+            self._options.bodies_bytes,
+        )
         request = Request(head, head.sent_id or self._service.request_id(), upload=self.upload)
         self._ready.append(Ready(request, None))
 

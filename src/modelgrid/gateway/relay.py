@@ -52,7 +52,9 @@ class Relay:
     _choice: Choice | None = None  # of the models behind a virtual one
     _gate: Gate | None = None  # of the model that is named
     _caller_gate: Gate | None = None
-    _choice_gate: Gate | None = None
+    _choice_gate: Gate | None = None  # of the model behind it that this request was last admitted to
+    _choice_model = ""
+    _choice_at = 0.0
     _lot = 0  # drawn once, so that a retry is with the same of them
     _failed: frozenset[str] = frozenset()  # models behind a virtual one that have failed
     _busy: tuple[Standing, ...] = ()  # replicas that were busy
@@ -115,7 +117,7 @@ class Relay:
             refusal = lane.gate.admit(self._began_at)
             if refusal is not None:
                 if self._caller_gate is not None:
-                    self._caller_gate.withdraw()
+                    self._caller_gate.withdraw(self._began_at)
                     self._caller_gate = None
                 self._refuse(answers.over_quota(f"the model {lane.model}", refusal))
                 return
@@ -236,6 +238,13 @@ class Relay:
         """Nobody asked for that."""
         return False
 
+    def on_defect(self) -> None:
+        """Nobody knows how far it came, so the caller's connection ends."""
+        self._upstream = None
+        if not self._is_over:
+            self._end(500)
+        self._reply.abort()
+
     def on_room(self) -> None:
         """The request was sent whole."""
 
@@ -275,9 +284,6 @@ class Relay:
 
     def _again(self) -> None:
         """Choose anew: the table may be another."""
-        if self._choice_gate is not None:
-            self._choice_gate.withdraw()
-            self._choice_gate = None
         lane = self._board.find(self._named)
         if lane is None:
             self._refuse(self._board.unknown_model(self._named, self._caller))
@@ -333,15 +339,25 @@ class Relay:
             real = self._board.find(model)
             if model in self._failed or real is None:
                 continue
-            if real.gate is not None:
-                refusal = real.gate.admit(monotonic())
+            if real.gate is not None and not (self._choice_gate is not None and self._choice_model == model):
+                now = monotonic()
+                refusal = real.gate.admit(now)
                 if refusal is not None:
                     refused = answers.over_quota(f"the model {model}", refusal)
                     continue
-                self._choice_gate = real.gate
+                self._leave_choice()
+                self._choice_gate, self._choice_model, self._choice_at = real.gate, model, now
+            elif real.gate is None:
+                self._leave_choice()
             self._choice = option.choice
             return real
         return refused or answers.nothing_behind(lane.route, operation)
+
+    def _leave_choice(self) -> None:
+        """The model that was tried has its place back."""
+        if self._choice_gate is not None:
+            self._choice_gate.withdraw(self._choice_at)
+            self._choice_gate = None
 
     def _key(self, lane: Lane) -> int | None:
         assert lane.affinity is not None

@@ -88,6 +88,10 @@ class Reply(Protocol):
         """Nothing is begun: answer so instead."""
         ...
 
+    def abort(self) -> None:
+        """End the caller's connection at once."""
+        ...
+
 
 class PassThrough:
     """Every byte as it came. Head, body and end that come together are one write."""
@@ -172,6 +176,10 @@ class PassThrough:
         event = b"\n\n" + last_event(kind, code, why, is_anthropic=self._found.is_anthropic)
         self._caller.write(self._framed(event))
         self._caller.close()
+
+    def abort(self) -> None:
+        """See `Reply`."""
+        self._caller.abort()
 
     def refuse(self, answer: Answer) -> None:
         """JSON, as all errors are."""

@@ -57,6 +57,8 @@ class Search(Relay):
         if self._loss is not None:
             self._unsure = f"{self._lost_by} {self._loss.why}"
         path = self._request.head.path
+        # A table that came meanwhile may have dropped some, and counts on nothing going there any more.
+        self._left = tuple(place for place in self._left if place[1].is_listed)
         if self._left:
             (self._lane, standing), self._left = self._left[0], self._left[1:]
             self._named_lane = self._lane

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from modelgrid.gateway import answers
@@ -47,14 +47,20 @@ class Upload:
     _refusal: Answer | None = None
     _model: Field | None = None
     _pieces: Iterator[bytes] | None = None  # of what is held, on their way into the sink
+    _counted = 0  # bytes in memory that the worker counts
     _is_closed = False
     _is_full = False  # the sink wants no more for now
     _is_all_held = True  # what was sent is here too, and can be sent again
 
-    def __init__(self, content_type: bytes, length: int | None, source: Source) -> None:
+    def __init__(
+        self, content_type: bytes, length: int | None, source: Source, hold: Callable[[int], bool], limit_bytes: int
+    ) -> None:
+        """`hold` is told of bytes in memory, and says whether there is room for them among `limit_bytes`."""
         self.is_ended = False  # all of it has come
         self._length = length
         self._source = source
+        self._hold = hold
+        self._limit_bytes = limit_bytes
         self._attendant: Attendant | None = None
         self._sink: Sink | None = None
         self._held = Held()
@@ -86,6 +92,9 @@ class Upload:
             except OSError as error:
                 self.lose(answers.cannot_hold(str(error)))
                 return
+            if not self._count():
+                self.lose(answers.too_many_bodies(self._limit_bytes))
+                return
         elif is_flowing:
             self._is_all_held = False
         if is_flowing:
@@ -99,7 +108,6 @@ class Upload:
         self.is_ended = True
         if self._is_closed or self._refusal is not None:
             return
-        self._look_for_model()
         if self._model is None:
             self.lose(answers.no_model_in_form())
         elif self._sink is not None and self._pieces is None:
@@ -117,6 +125,8 @@ class Upload:
         self._is_closed = True
         self._attendant = self._sink = self._pieces = None
         self._held.close()
+        self._hold(-self._counted)
+        self._counted = 0
 
     # What its relay calls.
 
@@ -156,6 +166,11 @@ class Upload:
 
     # Between the two.
 
+    def _count(self) -> bool:
+        more = min(self._held.size, HELD_IN_MEMORY_BYTES) - self._counted
+        self._counted += more
+        return not more or self._hold(more)
+
     def _look_for_model(self) -> None:
         if self._model is None and self._scanner.model is not None:
             self._model = self._scanner.model
@@ -164,7 +179,11 @@ class Upload:
 
     def _pump(self) -> None:
         while self._sink is not None and self._pieces is not None and not self._is_full:
-            piece = next(self._pieces, None)
+            try:
+                piece = next(self._pieces, None)
+            except OSError as error:  # what was still to be written to the file finds no room
+                self.lose(answers.cannot_hold(str(error)))
+                return
             if piece is not None:
                 self._pass(piece)
             elif self._sent < self._held.size:  # more has come meanwhile
@@ -176,6 +195,7 @@ class Upload:
                     self._is_all_held = False
                     self._held.close()
                     self._held = Held()
+                    self._count()
                 if self.is_ended:
                     self._finish()
         self._balance()

@@ -68,6 +68,10 @@ class UploadRelay(Relay):
         self.upload.stop()
         super().on_lost(loss)
 
+    def _drop_answer(self) -> None:
+        self.upload.stop()  # what comes until it is sent elsewhere is held
+        super()._drop_answer()
+
     @property
     def _can_be_resent(self) -> bool:
         return self.upload.can_be_resent

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Final, cast
 
 import httptools
+import structlog
 
 from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.exchange import EngineHead, EngineTunnel, Exchange, Loss
@@ -19,6 +20,8 @@ from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.options import ENGINE_HEADS, HEAD_BYTES, UPSTREAM_IDLE, UPSTREAM_IDLE_S, GatewayOptions
 from modelgrid.gateway.request import HOP_BY_HOP, Line, forwarded, note
 from modelgrid.spec.units import format_bytes
+
+_log = structlog.get_logger()
 
 _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset, and drop what is not sent
@@ -170,6 +173,16 @@ class Upstream:
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
+        try:
+            self._receive(data, exchange)
+        except Exception:  # a defect of ours: nobody may wait for an answer that won't come
+            _log.exception("answer failed", engine=repr(self.origin))
+            self._exchange = None
+            self.close()
+            if exchange is not None:
+                exchange.on_defect()
+
+    def _receive(self, data: bytes, exchange: Exchange | None) -> None:
         if exchange is None:
             if self._tunnel is not None:
                 self._tunnel.from_engine(data)
@@ -227,6 +240,10 @@ class Upstream:
             self._tunnel.engine_has_room()
         elif self._exchange is not None:
             self._exchange.on_room()
+
+    def eof_received(self) -> bool:
+        """The engine sends no more: close, also where TLS asks."""
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -25,7 +25,7 @@ def read_usage(body: bytes) -> Usage | None:
     # the answer itself: one of an inner object would leave a bracket too many.
     try:
         found = _whole(b"{" + body[at:]).usage
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = _closely(body)
     return None if found is None else found.in_all()
 

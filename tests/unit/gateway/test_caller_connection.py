@@ -394,3 +394,30 @@ def test_a_caller_who_never_reads_is_dropped(play: Play) -> None:
         await until(lambda: world.controller.load == {})
 
     play(scene, idle_timeout_s=0.3)
+
+
+def test_a_caller_who_does_not_read_is_served_no_more_until_it_does(play: Play) -> None:
+    big = b'{"x":"' + b"y" * 300_000 + b'"}'
+
+    async def scene(world: World) -> None:
+        async def script(asked: Asked) -> None:
+            await asked.sized(big)
+
+        engine = await world.engine(script)
+        await world.controller.publish(route(engine.target("m-1")))
+        raw = await world.call()
+        for _ in range(3):  # its head is known now
+            raw.post(CHAT, BODY)
+            assert (await raw.answer()).body == big
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        before = len(engine.asked)
+        for _ in range(60):
+            raw.post(CHAT, BODY)
+            await asyncio.sleep(0.005)
+        served = len(engine.asked) - before
+        assert served < 40, "it was served as if it read"
+        raw.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(60):
+            assert (await raw.answer()).body == big
+
+    play(scene)

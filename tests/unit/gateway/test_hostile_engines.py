@@ -212,6 +212,9 @@ class Asking:
     def on_switch(self, lines: bytes, rest: bytes) -> bool:
         return False
 
+    def on_defect(self) -> None:
+        raise AssertionError("an exchange raised")
+
     def on_room(self) -> None:
         pass
 

@@ -84,7 +84,17 @@ def test_a_request_that_is_turned_away_elsewhere_is_as_if_it_had_not_been(slot: 
     gate = Gate(Ledger.alone(), slot, Quota(requests_per_minute=1, concurrency=1))
     for _ in range(3):
         assert gate.admit(MINUTE) is None
-        gate.withdraw()
+        gate.withdraw(MINUTE)
+
+
+def test_a_request_that_is_turned_away_in_a_later_minute_takes_nothing_from_that_one(slot: int) -> None:
+    gate = Gate(Ledger.alone(), slot, Quota(requests_per_minute=2))
+    assert gate.admit(MINUTE + 59) is None
+    assert gate.admit(MINUTE + 59) is None
+    assert gate.admit(MINUTE + 121) is None
+    gate.withdraw(MINUTE + 59)
+    assert gate.admit(MINUTE + 121) is None
+    assert gate.admit(MINUTE + 121) is not None
 
 
 @pytest.mark.parametrize(

@@ -436,3 +436,85 @@ def test_an_engine_that_does_not_read_an_upload_sees_that_it_is_left(play: Play)
         server.close()
 
     play(scene)
+
+
+@pytest.mark.parametrize("size", [1000, 70_000])
+def test_an_upload_behind_a_request_that_is_answered_waits_its_turn(play: Play, size: int) -> None:
+    async def scene(world: World) -> None:
+        gate = asyncio.Event()
+
+        async def script(asked: Asked) -> None:
+            await gate.wait()
+            await echo(asked)
+
+        engine = await world.engine(script)
+        await world.controller.publish(serving(engine.target("m-1")))
+        first, second = form(MODEL, ("language", b"de")), form(MODEL, ("file", b"x" * size))
+        raw = await world.call()
+        raw.post(PATH, first, TYPE)
+        await until(lambda: engine.asked, "the first is being answered")
+        raw.post(PATH, first, TYPE)
+        raw.post(PATH, second, TYPE)
+        await asyncio.sleep(0.1)
+        assert (await world.get("/health")).status == 200  # the worker has time for others
+        gate.set()
+        if size < 60_000:
+            for body in (first, first, second):
+                assert (await raw.answer()).body == body
+        else:  # more is sent ahead than is taken
+            assert (await world.get("/health")).status == 200
+
+    play(scene)
+
+
+def test_a_form_that_a_busy_engine_refused_in_its_midst_goes_whole_to_another(play: Play) -> None:
+    async def scene(world: World) -> None:
+        refused = asyncio.Event()
+
+        async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b'name="file"')
+            writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+            refused.set()
+            await reader.read()
+
+        server = await asyncio.start_server(busy, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        engine = await world.engine()
+        first = Target(replica="m-1", url=f"http://127.0.0.1:{port}/v1", model="m")
+        await world.controller.publish(serving(first, engine.target("m-2")))
+        body = form(MODEL, ("file", bytes(range(256)) * 12_000))
+        raw = await world.call()
+        raw.send(f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{TYPE}Content-Length: {len(body)}\r\n\r\n".encode())
+        raw.send(body[:100_000])
+        async with asyncio.timeout(5):
+            await refused.wait()
+        raw.send(body[100_000:])
+        answered = await raw.answer()
+        assert answered.status == 200
+        assert answered.body == body
+        server.close()
+
+    play(scene)
+
+
+def test_an_upload_that_is_read_in_fits_and_starts_gets_few_signs_of_life(play: Play) -> None:
+    async def scene(world: World) -> None:
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while not (data := await reader.read(200_000)).endswith(b"--b0undary--\r\n"):
+                assert data
+                await asyncio.sleep(0.005)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        server = await asyncio.start_server(script, "127.0.0.1", 0, limit=65536)
+        port = server.sockets[0].getsockname()[1]
+        await world.controller.publish(serving(Target(replica="m-1", url=f"http://127.0.0.1:{port}/v1", model="m")))
+        raw = await world.call()
+        raw.post(PATH, form(MODEL, ("file", b"x" * 24 * MIB)), TYPE)
+        signs = 0
+        while (head := await raw.head()).status == 100:
+            signs += 1
+        assert head.status == 200
+        assert signs <= 4
+        server.close()
+
+    play(scene)

@@ -204,3 +204,7 @@ def test_an_endless_event_is_not_kept() -> None:
         assert len(reader._partial) <= EVENT_LIMIT_BYTES
     reader.add(b"\n\n" + _sse({"usage": CHAT})[0])
     assert reader.usage == Usage(19, 10)
+
+
+def test_an_answer_that_is_nested_too_deeply_says_nothing() -> None:
+    assert read_usage(b'{"usage":{"prompt_tokens":1,"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}}") is None

@@ -26,7 +26,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "by-load": faulty(scaling=four),
     }
     folder = tmp_path_factory.mktemp("waiting")
-    with serving(folder, models, workers=2, first_byte="1s", stall="1s") as daemon:
+    with serving(folder, models, workers=2, first_byte="1s", stall="300ms") as daemon:
         yield daemon
 
 
@@ -51,7 +51,7 @@ def test_an_engine_that_does_not_begin_to_answer_is_given_up_after_the_configure
 
 def test_a_stream_that_stalls_ends_with_an_error_after_the_configured_time(daemon: Daemon) -> None:
     client = openai.OpenAI(base_url=f"http://{LOOPBACK}:{daemon.port}/v1", api_key="none", max_retries=0)
-    headers = told(chunks=5, chunk_delay=20)
+    headers = told(chunks=5, chunk_delay=0.6)  # the first one comes in time
     began = time.monotonic()
     stream = client.chat.completions.create(model="alone", messages=[], stream=True, extra_headers=headers)
     with pytest.raises(openai.APIError, match="the stream ends early"):

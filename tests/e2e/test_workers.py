@@ -113,9 +113,9 @@ def test_a_worker_that_cannot_serve_takes_nobodys_place(make_daemon: MakeDaemon)
 
 
 def test_concurrency_holds_over_all_workers_and_through_a_workers_death(make_daemon: MakeDaemon) -> None:
-    models = {"few": faulty("--chunks", "200", "--chunk-delay", "0.05", limits={"concurrency": 4})}
+    models = {"few": faulty("--chunks", "200", "--chunk-delay", "0.05", limits={"concurrency": 12})}
     daemon = make_daemon(models, workers=2).start()
-    streams = _admitted(daemon, 24, 4)
+    streams = _admitted(daemon, 24, 12)
     assert len({stream.reply.worker for stream in streams}) == 2, "all came to one worker"
     assert _admitted(daemon, 12, 0) == []
     victim = next(worker for worker in daemon.workers() if _name(worker) == streams[0].reply.worker)
@@ -128,7 +128,7 @@ def test_concurrency_holds_over_all_workers_and_through_a_workers_death(make_dae
     assert _admitted(daemon, 12, 0) == []  # those that retire count for as long as their streams last
     assert all(stream.result().is_served for stream in [*streams, *again] if stream not in lost)
     until("those are gone", lambda: len(daemon.workers()) == 2)
-    assert len(_admitted(daemon, 12, 4)) == 4
+    assert len(_admitted(daemon, 24, 12)) == 12
 
 
 def _admitted(daemon: Daemon, callers: int, count: int) -> list[Stream]:

@@ -26,7 +26,6 @@ class Destination:
     __slots__ = (
         "_edits",
         "_parameters",
-        "api_key_line",
         "base",
         "edits",
         "is_plain",
@@ -45,10 +44,8 @@ class Destination:
         self.base = url.path.rstrip("/").encode()
         self.root = self.base.removesuffix(b"/v1")  # above the version, where engines have what OpenAI has not
         lines = f"host: {url.netloc.rpartition('@')[2]}\r\n"
-        self.api_key_line = b""
         if target.key is not None:
             lines += f"authorization: Bearer {target.key}\r\n"
-            self.api_key_line = f"x-api-key: {target.key}\r\n".encode()
         self.lines = lines.encode()  # the headers that each request to it has
         self.served = target.model
         self.is_plain = parameters is None  # a body is changed for the model's name only

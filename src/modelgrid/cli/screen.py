@@ -79,6 +79,27 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right
     return made
 
 
+def timeline(rows: Iterable[Sequence[str | Text]]) -> Table:
+    """Moments, and what there is to say of them: only the last column takes several lines."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        if not made.columns:
+            for index in range(len(row)):
+                is_last = index == len(row) - 1
+                made.add_column(no_wrap=not is_last, overflow="fold", ratio=1 if is_last else None)
+        made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
+def indented(part: RenderableType, columns: int) -> RenderableType:
+    """`part` with so much room before it, on each of its lines."""
+    from rich.padding import Padding
+
+    return Padding(part, (0, 0, 0, columns))
+
+
 def width_of(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> int:
     """The width of a table that folds nothing."""
     from rich.cells import cell_len

@@ -19,11 +19,12 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("modelgrid.cli.serve:serve", "Serve the configured models until stopped."),
     "stop": ("modelgrid.cli.stop:stop", "Stop the daemon and everything that it started."),
     "status": ("modelgrid.cli.status:status", "Show models, replicas and memory."),
-    "why": ("modelgrid.cli.why:why", "Explain the state of a model."),
+    "why": ("modelgrid.cli.why:why", "Explain a model: its state, and what was done and why."),
     "logs": ("modelgrid.cli.logs:logs", "Show what the replicas of a model wrote."),
     "model": ("modelgrid.cli.model:model", "List, pull, remove, load and unload models."),
     "config": ("modelgrid.cli.configuration:config", "Make, show and check the configuration."),
     "key": ("modelgrid.cli.key:key", "Create, list and revoke the keys of callers."),
+    "simulate": ("modelgrid.cli.simulate:simulate", "Simulate requests on machines, with the same planner."),
     "restart-workers": (
         "modelgrid.cli.restart_workers:restart_workers",
         "Replace the gateway workers one by one, while they serve.",

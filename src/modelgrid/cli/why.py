@@ -1,54 +1,104 @@
-"""`modelgrid why MODEL`."""
+"""`modelgrid why [MODEL]`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from modelgrid.cli import ask, screen
-from modelgrid.spec.units import format_seconds
+from modelgrid.spec.units import parse_seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.text import Text
 
+    from modelgrid.cli.story import Chapter, Line
     from modelgrid.spec import ReplicaStatus, Why
+    from modelgrid.spec.status import History
 
 
-@click.command(short_help="Explain the state of a model.")
-@click.argument("model")
-@click.option("--events", "-n", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many to show.")
+@click.command(short_help="Explain a model: its state, and what was done and why.")
+@click.argument("model", required=False)
+@click.option("--since", default="1h", show_default=True, metavar="TIME", help="How far back, for example 15m or 2d.")
+@click.option(
+    "--events", "-n", type=click.IntRange(1, 1000), default=200, show_default=True, help="How many events at most."
+)
 @ask.json_option
-def why(model: str, events: int, as_json: bool) -> None:
-    """Explain MODEL: its state and the reason for it, and what was done about it, each time with the reason."""
+def why(model: str | None, since: str, events: int, as_json: bool) -> None:
+    """Explain MODEL: what its state is and why, what would have to happen for that to change, and each thing that was
+    done about it, with the reason. Without MODEL: what happened to all models, in short."""
+    try:
+        since_s = parse_seconds(since)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--since") from error
     with ask.daemon() as client:
-        answer = client.why(model, events)
+        if model is None:
+            history = client.history(events, since_s)
+            _show_history(history, since_s, as_json)
+            return
+        answer = client.why(model, events, since_s)
     if as_json:
-        screen.show_json(answer)
+        screen.show_json(_data(answer))
     else:
-        screen.show(*_told(answer))
+        screen.show(*_told(answer, since_s))
 
 
-def _told(answer: Why) -> Iterator[RenderableType]:
-    yield _headline(answer)
-    for line in _facts(answer):
-        yield screen.text(f"  {line}")
+def _told(answer: Why, since_s: float) -> Iterator[RenderableType]:
+    from modelgrid.cli.prospect import headline, prospects
+    from modelgrid.cli.story import tell
+
+    clock = _clock(answer.now)
+    state, reason, details = headline(answer, clock)
+    yield screen.joined(screen.text(answer.model.name, "bold"), " is ", screen.state(state), reason)
+    for line in details:
+        yield screen.indented(screen.text(line.strip(), "dim"), 4)
     if answer.model.behind:
         yield from _behind(answer)
         return
-    for replica in answer.replicas:
-        yield _replica(replica, answer.now)
+    for line in prospects(answer, clock):
+        yield screen.indented(screen.text(line), 2)
+    has_run = answer.replicas or any(event.replica for event in answer.events)
+    if answer.model.state in ("failed", "unavailable", "starting") and has_run:
+        yield screen.indented(screen.text(f"What its engine wrote: {screen.command('logs', answer.model.name)}"), 2)
     yield ""
-    if not answer.events:
-        yield screen.text("nothing has been done about it yet")
+    chapters = tell(answer.events, clock)
+    if not chapters:
+        yield screen.text(f"Nothing happened to it in {_window(since_s)}{_further(answer.model.name, since_s)}.")
         return
-    rows = [
-        (screen.moment(event.at, answer.now), screen.state(event.what), event.replica or "", screen.brief(event.why))
-        for event in answer.events
-    ]
-    yield screen.table(("TIME", "WHAT", "REPLICA", "WHY"), rows)
+    yield screen.text(f"What happened in {_window(since_s)}. A replica is one running copy of the model.", "bold")
+    if answer.has_more:
+        yield screen.text(
+            f"Older events of that time are left out (all: {screen.command('why', answer.model.name)} -n 1000)."
+        )
+    states = {replica.id: replica for replica in answer.replicas}
+    for chapter in chapters:
+        yield ""
+        yield from _chapter(chapter, states, answer)
+
+
+def _chapter(chapter: Chapter, states: dict[str, ReplicaStatus], answer: Why) -> Iterator[RenderableType]:
+    if chapter.replica is None:
+        yield screen.text("The model", "bold")
+    else:
+        replica = states.get(chapter.replica)
+        title = screen.text(f"Replica {chapter.replica}{chapter.place}, ", "bold")
+        if replica is None:
+            yield screen.joined(title, "which is gone")
+        else:
+            age = screen.age(answer.now - replica.since)
+            busy = f", {replica.in_flight} in progress" if replica.in_flight else ""
+            yield screen.joined(title, screen.state(replica.state), f" for {age}{busy}")
+    yield _timeline(chapter.lines, answer.now)
+
+
+def _timeline(lines: Sequence[Line], now: float) -> RenderableType:
+    rows: list[tuple[Any, ...]] = []
+    for line in lines:
+        rows.append((screen.moment(line.at, now), screen.text(line.text)))
+        rows += [("", screen.text(f"  {detail.strip()}", "dim")) for detail in line.details]
+    return screen.indented(screen.timeline(rows), 2)
 
 
 def _behind(answer: Why) -> Iterator[RenderableType]:
@@ -72,33 +122,60 @@ def _behind(answer: Why) -> Iterator[RenderableType]:
     yield screen.text(f"what was done about one of them: {screen.command('why', answer.model.behind[0])}")
 
 
-def _headline(answer: Why) -> Text:
-    model = answer.model
-    reason = f": {model.why}" if model.why else ""
-    return screen.joined(screen.text(model.name, "bold"), " is ", screen.state(model.state), reason)
+def _show_history(history: History, since_s: float, as_json: bool) -> None:
+    from modelgrid.cli.account import account
+
+    clock = _clock(history.now)
+    lines = account(history.events, clock)
+    if as_json:
+        screen.show_json({**_plain(history), "story": [asdict(line) for line in lines]})
+        return
+    if not lines:
+        screen.show(screen.text(f"Nothing happened in {_window(since_s)} (further back: modelgrid why --since 1d)."))
+        return
+    rows = [
+        (screen.moment(line.at, history.now), screen.text(line.model, "bold"), screen.text(line.text)) for line in lines
+    ]
+    parts: list[RenderableType] = [screen.text(f"What happened in {_window(since_s)}:", "bold")]
+    if history.has_more:
+        parts.append(screen.text("Older events of that time are left out (more: -n 1000)."))
+    example = lines[-1].model
+    screen.show(*parts, "", screen.timeline(rows), "", screen.text(f"More of one: {screen.command('why', example)}"))
 
 
-def _facts(answer: Why) -> Iterator[str]:
-    model = answer.model
-    if model.retry_at is not None:
-        yield f"the next try is in {screen.age(model.retry_at - answer.now)}"
-    if model.waiting:
-        yield f"{model.waiting} request{' waits' if model.waiting == 1 else 's wait'} for it"
-    if model.wish:
-        yield f"it was asked by hand to be {model.wish}"
-    if model.note:
-        yield model.note
-    if model.state in ("failed", "unavailable", "starting") and any(event.replica for event in answer.events):
-        yield f"what its engine wrote: {screen.command('logs', model.name)}"
+def _data(answer: Why) -> dict[str, Any]:
+    """The answer, and the sentences that are made of it."""
+    from modelgrid.cli.prospect import headline, prospects
+    from modelgrid.cli.story import tell
+
+    clock = _clock(answer.now)
+    state, reason, _ = headline(answer, clock)
+    said = {"headline": f"{answer.model.name} is {state}{reason}", "next": list(prospects(answer, clock))}
+    return {**_plain(answer), **said, "story": [asdict(chapter) for chapter in tell(answer.events, clock)]}
 
 
-def _replica(replica: ReplicaStatus, now: float) -> Text:
-    reason = screen.brief(replica.step or replica.why)
-    phases = ", ".join(f"{phase} {format_seconds(seconds)}" for phase, seconds in replica.phases.items())
-    return screen.joined(
-        f"  replica {replica.id}: ",
-        screen.state(replica.state),
-        f" for {screen.age(now - replica.since)}",
-        f", {reason}" if reason else "",
-        f" (start: {phases})" if phases else "",
-    )
+def _plain(answer: Why | History) -> dict[str, Any]:
+    """As data; of the facts behind an event those that are known."""
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins(answer)
+    for event in plain["events"]:
+        if event["reason"] is None:
+            del event["reason"]
+        else:
+            event["reason"] = {name: value for name, value in event["reason"].items() if value not in (None, (), [])}
+    return plain
+
+
+def _clock(now: float) -> Any:
+    return lambda at: screen.moment(at, now)
+
+
+def _window(since_s: float) -> str:
+    from modelgrid.cli.clauses import lasting
+
+    return {3600.0: "the last hour", 86400.0: "the last day"}.get(since_s, f"the last {lasting(since_s)}")
+
+
+def _further(model: str, since_s: float) -> str:
+    return "" if since_s >= 86400 else f" (further back: {screen.command('why', model, '--since', '1d')})"

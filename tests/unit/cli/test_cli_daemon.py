@@ -19,6 +19,7 @@ import pytest
 from modelgrid.api.fake import FakeControl
 from modelgrid.config.paths import find_paths
 from modelgrid.spec import Event, LogLines, ModelName, ModelStatus, ReplicaStatus, Wish
+from modelgrid.spec.reason import Cause, Reason
 from modelgrid.store import SqliteStore
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -79,24 +80,64 @@ def test_an_unknown_model_is_an_error_that_guesses(run: Run, control: FakeContro
     assert done.stderr == "Error: cannot find model 'mien': there is no such model (did you mean 'mine'?)\n"
 
 
-def test_why_tells_the_state_its_reason_and_what_happened(
+def test_why_tells_the_state_what_it_waits_for_and_what_happened(
     run: Run, control: FakeControl, store: SqliteStore, model: ModelStatus, replica: ReplicaStatus
 ) -> None:
     failed = replace(model, name="my model", state="failed", why="exited with code 1", retry_at=1042.0, waiting=1)
-    control.show(failed, replicas=(replace(replica, model="my model", state="starting", step="spawn: pid 7"),))
+    control.show(failed, replicas=(replace(replica, id="m-2", model="my model", state="starting"),))
     store.record([Event(940.0, "my model", "m-1", "start", "a request waits"), Event(950.0, "else", None, "start", "")])
     store.record([Event(941.5, "my model", "m-1", "failed", "exited with code 1")])
+    store.record([Event(950.0, "my model", "m-2", "start", "a request waits")])
     assert run("why", "my model").stdout.splitlines() == [
-        "my model is failed: exited with code 1",
-        "  the next try is in 42s",
-        "  1 request waits for it",
-        "  what its engine wrote: modelgrid logs 'my model'",
-        "  replica mine-7: starting for 3m20s, spawn: pid 7 (start: spawn 30ms, load 7.2s)",
+        "my model is failed: exited with code 1.",
+        "  1 request waits for it.",
+        "  It is tried again at 00:17:22, in 42 s.",
+        "  What its engine wrote: modelgrid logs 'my model'",
         "",
-        "TIME      WHAT    REPLICA  WHY",
-        "00:15:40  start   m-1      a request waits",
-        "00:15:41  failed  m-1      exited with code 1",
+        "What happened in the last hour. A replica is one running copy of the model.",
+        "",
+        "Replica m-1, which is gone",
+        "  00:15:40  modelgrid started it: a request waits.",
+        "  00:15:41  Its start failed after 1.5 s: exited with code 1.",
+        "",
+        "Replica m-2, starting for 3m20s, 2 in progress",
+        "  00:15:50  modelgrid started it: a request waits.",
     ]
+
+
+def test_why_of_a_while_tells_only_of_that_while(run: Run, control: FakeControl, store: SqliteStore) -> None:
+    store.record([Event(700.0, "mine", None, "load", ""), Event(950.0, "mine", None, "unload", "")])
+    assert "00:11:40  Somebody asked by hand that it be loaded" in run("why", "mine").stdout
+    told = run("why", "mine", "--since", "2m").stdout
+    assert "What happened in the last 2 min." in told
+    assert ("be loaded" in told, "be unloaded" in told) == (False, True)
+    assert "left out" in run("why", "mine", "-n", "1").stdout
+    nothing = run("why", "mine", "--since", "1s").stdout.splitlines()[-1]
+    assert nothing == "Nothing happened to it in the last 1 s (further back: modelgrid why mine --since 1d)."
+    refused = run("why", "mine", "--since", "soon")
+    assert (refused.returncode, "not a duration" in refused.stderr) == (2, True)
+
+
+def test_why_without_a_model_is_an_account_of_all_with_the_newest_last(
+    run: Run, control: FakeControl, store: SqliteStore
+) -> None:
+    assert run("why").stdout == "Nothing happened in the last hour (further back: modelgrid why --since 1d).\n"
+    room = Reason(cause=Cause.ROOM, other="mine", waiting=2, waited_s=5.2)
+    store.record([Event(940.0, "other", "other-1", "drain", "", room), Event(940.5, "other", "other-1", "gone", "")])
+    store.record([Event(941.0, "mine", "mine-7", "start", "requests waited for it")])
+    store.record([Event(950.0, "mine", "mine-7", "ready", "started")])
+    assert run("why").stdout.splitlines() == [
+        "What happened in the last hour:",
+        "",
+        "00:15:40  other  It was stopped, to make room for mine, for which 2 requests had waited up to 5.2 s.",
+        "00:15:41  mine   It was started: requests waited for it. It was ready 9 s later.",
+        "",
+        "More of one: modelgrid why mine",
+    ]
+    data = json.loads(run("why", "--json").stdout)
+    assert [event["what"] for event in data["events"]] == ["drain", "gone", "start", "ready"]
+    assert data["events"][0]["reason"] == {"cause": "room", "other": "mine", "waiting": 2, "waited_s": 5.2}
+    assert [line["model"] for line in data["story"]] == ["other", "mine"]
 
 
 def test_a_virtual_model_is_shown_with_those_behind_it(run: Run, control: FakeControl, model: ModelStatus) -> None:
@@ -106,7 +147,7 @@ def test_a_virtual_model_is_shown_with_those_behind_it(run: Run, control: FakeCo
     shown = run("status").stdout.splitlines()[-1]
     assert shown.split() == ["smart", "virtual", "ready", "mine", "is", "ready"]
     assert run("why", "smart").stdout.splitlines() == [
-        "smart is ready: mine is ready",
+        "smart is ready: mine is ready.",
         "  it is virtual: requests for it are served by the models behind it, in this order of preference",
         "",
         "      MODEL  STATE  IN FLIGHT  WAITING  WHY",
@@ -125,6 +166,8 @@ def test_why_as_json_has_the_same(run: Run, control: FakeControl, store: SqliteS
     answer = json.loads(run("why", "gpt-4o-mini", "--json").stdout)
     assert answer["model"]["name"] == "mine"
     assert [event["why"] for event in answer["events"]] == ["a request waits"]
+    assert answer["headline"] == "mine is ready: it answers requests (answered its first request)."
+    assert answer["story"][0]["lines"][0]["text"] == "modelgrid started it: a request waits."
 
 
 def test_what_an_engine_says_cannot_drive_the_terminal(run: Run, control: FakeControl, model: ModelStatus) -> None:
@@ -134,16 +177,17 @@ def test_what_an_engine_says_cannot_drive_the_terminal(run: Run, control: FakeCo
     assert "[bold]really[/bold]" in shown
 
 
-def test_a_reason_of_many_lines_takes_one_row_and_is_whole_at_the_top_of_why(
+def test_a_reason_of_many_lines_takes_one_row_and_is_whole_in_why(
     run: Run, control: FakeControl, store: SqliteStore, model: ModelStatus
 ) -> None:
     reason = "exited with code 1\nits last lines:\n  loading\n  MemoryError"
     control.show(replace(model, state="failed", why=reason))
-    store.record([Event(940.0, "mine", None, "failed", reason)])
+    store.record([Event(940.0, "mine", "mine-7", "failed", reason)])
     assert run("status").stdout.splitlines()[-1].endswith("   now  exited with code 1 … MemoryError")
     told = run("why", "mine").stdout
-    assert told.startswith(f"mine is failed: {reason}\n")
-    assert told.splitlines()[-1].endswith("exited with code 1 … MemoryError")
+    wrote = ["    its last lines:", "    loading", "    MemoryError"]
+    assert told.splitlines()[:4] == ["mine is failed: exited with code 1.", *wrote]
+    assert [line.strip() for line in told.splitlines()[-3:]] == [line.strip() for line in wrote]
 
 
 def test_logs_are_printed_as_written_and_titled_where_there_are_several(run: Run, control: FakeControl) -> None:

@@ -17,11 +17,15 @@ from modelgrid.api.control import Control
 from modelgrid.api.problem import Problem, shape_problems
 from modelgrid.spec import Event, KeyStatus, LogLines, ModelName, NewKey, Quota, Status, Why, Wish
 from modelgrid.spec.messages import quota_of
+from modelgrid.spec.status import History
 from modelgrid.store import KeyNameRefused, KeyRecord, Store, UnknownKey
 
 PREFIX = "/control/v1"
 LOG_LINES = 10_000  # at most, a replica and an answer
 EVENTS = 1_000  # at most, an answer
+
+Limit = Annotated[int, Query(ge=1, le=EVENTS)]
+Window = Annotated[float | None, Query(ge=0)]  # seconds up to now; None: as far back as events are kept
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # as Prometheus knows it
 _EVENTS_SHOWN = 20
@@ -51,7 +55,7 @@ def create_app(control: Control, store: Store) -> FastAPI:
     """The app. `control` is called in the event loop, `store` in threads: its calls may wait for a disk."""
     app = FastAPI(title="modelgrid control API", version=__version__, openapi_url=f"{PREFIX}/openapi.json")
     app.router.redirect_slashes = False
-    for routes in (_daemon(control), _models(control, store), _keys(control, store)):
+    for routes in (_daemon(control), _history(control, store), _models(control, store), _keys(control, store)):
         app.include_router(routes, prefix=PREFIX)
     app.include_router(_metrics(control))
     shape_problems(app)
@@ -86,15 +90,37 @@ def _metrics(control: Control) -> APIRouter:
     return routes
 
 
+def _history(control: Control, store: Store) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/why")
+    async def why(limit: Limit = EVENTS, since_s: Window = None) -> History:
+        status = control.status()
+        events, since, has_more = await run_in_threadpool(_recent, store, None, limit, since_s, status.now)
+        return History(status.now, status.models, events, since, has_more)
+
+    return routes
+
+
+def _recent(
+    store: Store, model: str | None, limit: int, since_s: float | None, now: float
+) -> tuple[tuple[Event, ...], float, bool]:
+    """The last events, `limit` at most; since when; and whether that time has more of them."""
+    since = 0.0 if since_s is None else now - since_s
+    found = [event for event in store.events(model, limit + 1) if event.at >= since]
+    return tuple(found[-limit:]), since, len(found) > limit
+
+
 def _models(control: Control, store: Store) -> APIRouter:
     # A model's name may hold slashes, so it takes all of the path before the last word: "a/why" has its own why.
     routes = APIRouter(prefix="/models")
 
     @routes.get("/{name:path}/why")
-    async def why(name: str, limit: Annotated[int, Query(ge=1, le=EVENTS)] = _EVENTS_SHOWN) -> Why:
+    async def why(name: str, limit: Limit = _EVENTS_SHOWN, since_s: Window = None) -> Why:
         model = _resolve(control, name)
-        events = await run_in_threadpool(store.events, model, limit)
-        return replace(_explain(control.status(), model), events=tuple(events))
+        told = _explain(control.status(), model)
+        events, since, has_more = await run_in_threadpool(_recent, store, model, limit, since_s, told.now)
+        return replace(told, events=events, since=since, has_more=has_more)
 
     @routes.get("/{name:path}/logs")
     async def logs(name: str, lines: Annotated[int, Query(ge=1, le=LOG_LINES)] = 100) -> list[LogLines]:
@@ -161,7 +187,18 @@ def _explain(status: Status, model: str) -> Why:
         if described.name == model:
             replicas = tuple(replica for replica in status.replicas if replica.model == model)
             behind = tuple(other for name in described.behind for other in status.models if other.name == name)
-            return Why(status.now, described, replicas, events=(), behind=behind)
+            is_waiting = described.state != "ready" and (described.waiting > 0 or described.wish == Wish.LOADED)
+            others = [replica for replica in status.replicas if replica.model != model and replica.memory_bytes]
+            return Why(
+                now=status.now,
+                model=described,
+                replicas=replicas,
+                events=(),
+                behind=behind,
+                free_bytes=status.memory_bytes - status.memory_planned_bytes,
+                others=tuple(others) if is_waiting else (),
+                started=status.started,
+            )
     raise Problem(
         503, f"cannot find {model} in the plan: it was configured a moment ago (try again)", code="not_planned_yet"
     )

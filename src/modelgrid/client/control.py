@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from modelgrid.spec import KeyStatus, LogLines, NewKey, Quota, Status, Why
+from modelgrid.spec.status import History
 
 T = TypeVar("T")
 
@@ -43,8 +44,13 @@ class ControlClient:
     def status(self) -> Status:
         return self._ask("GET", "/status", Status)
 
-    def why(self, model: str, limit: int = 20) -> Why:
-        return self._ask("GET", f"{_path(model)}/why", Why, params={"limit": limit})
+    def why(self, model: str, limit: int = 20, since_s: float | None = None) -> Why:
+        """A model as it is, and its last events: `limit` at most, of the last `since_s` seconds."""
+        return self._ask("GET", f"{_path(model)}/why", Why, params=_window(limit, since_s))
+
+    def history(self, limit: int = 1000, since_s: float | None = None) -> History:
+        """The last events of all models: `limit` at most, of the last `since_s` seconds."""
+        return self._ask("GET", "/why", History, params=_window(limit, since_s))
 
     def logs(self, model: str, lines: int = 100) -> list[LogLines]:
         return self._ask("GET", f"{_path(model)}/logs", list[LogLines], params={"lines": lines})
@@ -121,6 +127,10 @@ def _os_error(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _window(limit: int, since_s: float | None) -> dict[str, float]:
+    return {"limit": limit} if since_s is None else {"limit": limit, "since_s": since_s}
 
 
 def _path(model: str) -> str:

@@ -9,6 +9,7 @@ from math import inf
 from typing import Final
 
 from modelgrid.gateway import answers
+from modelgrid.gateway.tally import Tallies
 from modelgrid.spec import metrics
 from modelgrid.spec.messages import Series
 from modelgrid.spec.metrics import Metric
@@ -158,6 +159,7 @@ class Meters:
     there is "", and so is no key."""
 
     def __init__(self, worker: str, limit: int = METERS) -> None:
+        self.tallies = Tallies()  # what isn't a metric, but what scaling asks
         self._limit = limit
         self._meters: dict[tuple[str, str, str], Meter] = {}
         self._times: dict[tuple[str, str], _Times] = {}
@@ -209,7 +211,7 @@ class Meters:
     @property
     def is_told(self) -> bool:
         """Nothing has changed since the last snapshot, but perhaps connections."""
-        return not self._changed and not self._rare_changed
+        return not self._changed and not self._rare_changed and self.tallies.is_told
 
     def resend(self) -> None:
         """Who is told now knows nothing: the next snapshots have everything."""

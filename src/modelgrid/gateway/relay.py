@@ -27,14 +27,18 @@ from modelgrid.gateway.request import Request
 from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.switchboard import Switchboard
+from modelgrid.gateway.tally import Tally
 from modelgrid.gateway.upstream import Upstream
 from modelgrid.gateway.usage import Usage, read_usage
 from modelgrid.gateway.usage_stream import UsageOfAnswer, UsageOfStream
 from modelgrid.spec import Choice
-from modelgrid.spec.operations import CHAT, COMPLETIONS
+from modelgrid.spec.operations import CHAT, COMPLETIONS, INFILL, MESSAGES, RESPONSES
 
 _BUSY = frozenset((502, 503, 504))  # an engine that answers so has done nothing: another replica may
 _ENDS_BY_EVENT = frozenset((CHAT, COMPLETIONS))
+_BY_TOKENS = frozenset(
+    (CHAT, COMPLETIONS, RESPONSES, MESSAGES, INFILL)
+)  # a whole answer's first byte comes with its last
 _LAST_EVENTS = (b"data: [DONE]", b"data:[DONE]")
 _TAIL_BYTES = 64
 _FELL_THROUGH = frozenset((429, 500, 502, 503, 504, 529))  # and so may another model
@@ -67,6 +71,7 @@ class Relay:
     _is_over = False
     _status = 0  # that the engine answered with
     _first_byte_s = 0.0
+    _tally: Tally | None = None  # of the model that it was last a request for
     _usage: UsageOfAnswer | UsageOfStream | None = None
     _is_stream = False
     _needs_end = False  # only its last event tells whether the stream is whole
@@ -206,7 +211,9 @@ class Relay:
     def on_body(self, data: bytes, ended: bool) -> None:
         """The engine goes on, or ends."""
         if self._is_stream and not self._first_byte_s and data:
-            self._first_byte_s = monotonic() - self._began_at
+            self._first_byte_s = first_byte_s = monotonic() - self._began_at
+            if self._tally is not None:
+                self._tally.begin(first_byte_s)
         usage = self._usage
         if usage is not None:
             usage.add(data)
@@ -298,6 +305,9 @@ class Relay:
                 return
             lane = chosen
         self._lane = lane
+        if self._tally is not lane.tally:
+            self._tally = lane.tally
+            lane.tally.arrive()
         board = self._board
         key = None if lane.affinity is None or self._busy else self._key(lane)
         standings = lane.standings
@@ -543,11 +553,18 @@ class Relay:
         if usage is None and self._is_stream and self._usage is not None:
             usage = self._usage.usage  # of a stream that has no end: what came was paid for
         now = monotonic()
-        meter = self._named_lane.meter(self._found.operation, self._caller)
+        duration_s = now - self._began_at
+        operation = self._found.operation
+        meter = self._named_lane.meter(operation, self._caller)
+        tally = self._tally
         if usage is None:
-            meter.done(status, now - self._began_at, self._first_byte_s)
+            meter.done(status, duration_s, self._first_byte_s)
         else:
-            meter.done(status, now - self._began_at, self._first_byte_s, usage.input, usage.output, usage.cached)
+            meter.done(status, duration_s, self._first_byte_s, usage.input, usage.output, usage.cached)
+            if tally is not None:
+                tally.spend(usage.input, usage.output)
+        if tally is not None and status == 200 and not self._first_byte_s and operation not in _BY_TOKENS:
+            tally.begin(duration_s)
         tokens = 0 if usage is None else usage.input + usage.output
         gate = self._caller_gate
         if gate is not None:

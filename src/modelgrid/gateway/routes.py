@@ -15,6 +15,7 @@ from modelgrid.gateway.ledger import Ledger
 from modelgrid.gateway.meters import Meter, Meters
 from modelgrid.gateway.quota import Gate
 from modelgrid.gateway.standing import Standing
+from modelgrid.gateway.tally import Tally
 from modelgrid.gateway.upstream import Origin
 from modelgrid.gateway.virtual import Options
 from modelgrid.spec import Choice, Parameters, Route, RoutingTable, Target
@@ -82,6 +83,7 @@ class Lane:
         "slack",
         "slot",
         "standings",
+        "tally",
     )
 
     def __init__(self, route: Route, standings: tuple[Standing, ...], gate: Gate | None, meters: Meters) -> None:
@@ -94,6 +96,7 @@ class Lane:
         self.affinity: Affinity | None = affinity(route.routing)
         self.slack = route.routing.slack
         self.options: Options | None = None  # the models behind a virtual one
+        self.tally: Tally = meters.tallies.of(route.model)
         self._meters = meters
         self._own_meters: dict[tuple[str, Caller | None], Meter] = {}
 

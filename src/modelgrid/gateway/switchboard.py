@@ -134,6 +134,7 @@ class Switchboard:
         # can go where the table doesn't lead any more, so a replica that it leaves out is idle for good.
         standings = self.replicas.follow(table)
         self.routes = Routes(table, standings, self.pool.origin, self.ledger, self.meters, self.routes)
+        self.meters.tallies.forget_but(frozenset(self.routes.lanes))
         self._switched(self.routes)
         self.pool.allow(self.routes.origins)
         self._tell_load()
@@ -171,6 +172,8 @@ class Switchboard:
             self._load_timer = None
         if self.routes is not None and self.link.is_open:  # else the counts wait for a link
             load = self.replicas.load(self.routes.number)
-            if with_meters:
-                load = msgspec.structs.replace(load, meters=self.meters.snapshot(self.connections))
-            self.link.send(load)
+            told = self.meters.tallies.settle()
+            meters = self.meters.snapshot(self.connections) if with_meters else ()
+            self.link.send(
+                msgspec.structs.replace(load, meters=meters, arrived=told.arrived, ttft=told.ttft, tokens=told.tokens)
+            )

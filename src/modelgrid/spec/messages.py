@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
+FIRST_BYTES: Final = 64  # times to a first byte, of one model, that a Load tells: the newest
 SLOTS: Final = 16_383  # numbers from 1 under which workers count together: for keys, models and replicas, all in one
 
 
@@ -155,6 +156,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     in_flight: dict[str, int]
     requests: dict[str, int] = {}  # finished since the last Load, by model
     meters: tuple[Series, ...] = ()  # what has changed since the last Load; everything on a new link
+    # Since the last Load, by model (the one that a virtual model's request went to). Seconds count from the request's
+    # arrival, so waiting for a replica is in them.
+    arrived: dict[str, int] = {}  # requests that came, whether they wait, were served or turned away from a full queue
+    ttft: dict[str, tuple[float, ...]] = {}  # times to a stream's first byte, and to whole answers of what has no
+    # tokens to stream: embeddings, pictures; the newest FIRST_BYTES of them
+    tokens: dict[str, tuple[int, int]] = {}  # input and output, of requests that ended; estimated where nobody told
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelgrid.spec.reason import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
@@ -47,6 +49,9 @@ class ModelStatus:
     operations: tuple[str, ...] = ()
     note: str | None = None  # e.g. that it is a stand-in
     behind: tuple[str, ...] = ()  # the models behind a virtual one, in order of preference; empty: it is none
+    waiting_since: float | None = None  # when the first of those that wait came
+    idle_s: float | None = None  # without a request for so long it is stopped
+    load_s: float | None = None  # what a start took lately
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +81,9 @@ class Event:
     at: float
     model: str
     replica: str | None
-    what: str  # start, ready, drain, stop, gone, failed, refuse, adopt, load, unload
+    what: str  # start, ready, drain, stop, gone, failed, refuse, adopt, found, load, unload, sleep, asleep, wake
     why: str
+    reason: Reason | None = None  # the facts behind `why`, where they were recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,22 @@ class Why:
     replicas: tuple[ReplicaStatus, ...]
     events: tuple[Event, ...]
     behind: tuple[ModelStatus, ...] = ()  # the models behind a virtual one, in order of preference
+    since: float = 0.0  # the events are those from then on
+    has_more: bool = False  # there are older ones in that time, beyond the limit
+    free_bytes: int | None = None  # memory that no replica is planned to take
+    others: tuple[ReplicaStatus, ...] = ()  # replicas of other models that hold memory, where this one waits for some
+    started: float | None = None  # when the controller was started
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What `modelgrid why` tells without a model: the last events of all, oldest first."""
+
+    now: float
+    models: tuple[ModelStatus, ...]
+    events: tuple[Event, ...]
+    since: float = 0.0
+    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import sqlite3
@@ -14,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, Wish
+from modelgrid.spec.reason import Reason
 from modelgrid.store.store import EVENTS_KEPT, KeyRecord, Saved, StoreError, check_key_name, find_key, new_key
 
 # One entry a version of the schema; `user_version` counts those that a file has had. Never edit one: add one.
@@ -37,6 +39,9 @@ _MIGRATIONS: Final = (
     """
     ALTER TABLE keys ADD COLUMN quota TEXT;
     ALTER TABLE keys ADD COLUMN models TEXT;
+    """,
+    """
+    ALTER TABLE events ADD COLUMN reason TEXT;
     """,
     # Memory is counted by device: what was there lived in main memory, or on the one GPU that was looked at.
     """
@@ -139,22 +144,22 @@ class SqliteStore:
         return revoked
 
     def record(self, events: Iterable[Event]) -> None:
-        rows = [(event.at, event.model, event.replica, event.what, event.why) for event in events]
+        rows = [(event.at, event.model, event.replica, event.what, event.why, _said(event.reason)) for event in events]
         if not rows:
             return
         with self._writing() as db:
-            db.executemany("INSERT INTO events (at, model, replica, what, why) VALUES (?, ?, ?, ?, ?)", rows)
+            db.executemany("INSERT INTO events (at, model, replica, what, why, reason) VALUES (?, ?, ?, ?, ?, ?)", rows)
             db.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (EVENTS_KEPT,))
 
     def events(self, model: str | None, limit: int) -> list[Event]:
-        columns = "SELECT at, model, replica, what, why FROM events"
+        columns = "SELECT at, model, replica, what, why, reason FROM events"
         newest = "ORDER BY number DESC LIMIT ?"
         with self._reading() as db:
             if model is None:
                 rows = db.execute(f"{columns} {newest}", (max(limit, 0),)).fetchall()
             else:
                 rows = db.execute(f"{columns} WHERE model = ? {newest}", (model, max(limit, 0))).fetchall()
-        return [Event(*row) for row in reversed(rows)]
+            return [_event(*row) for row in reversed(rows)]
 
     def secret(self) -> bytes:
         return self._secret
@@ -254,6 +259,18 @@ def _why(error: Exception) -> str:
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _said(reason: Reason | None) -> str | None:
+    """A reason without what it doesn't say: most fields are of other kinds of events."""
+    if reason is None:
+        return None
+    said = {field.name: getattr(reason, field.name) for field in dataclasses.fields(reason)}
+    return _json({name: value for name, value in said.items() if value is not None and value != ()})
+
+
+def _event(at: float, model: str, replica: str | None, what: str, why: str, reason: str | None) -> Event:
+    return Event(at, model, replica, what, why, None if reason is None else msgspec.json.decode(reason, type=Reason))
 
 
 def _keys(db: sqlite3.Connection) -> list[KeyRecord]:

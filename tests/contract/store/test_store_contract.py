@@ -6,21 +6,13 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from modelgrid.spec import (
-    Event,
-    Failures,
-    ModelName,
-    Quota,
-    Replica,
-    ReplicaId,
-    Share,
-    State,
-    Wish,
-)
+from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, ReplicaId, Share, State, Wish
+from modelgrid.spec.reason import Cause, Reason
 from modelgrid.store import EVENTS_KEPT, KeyNameRefused, KeyRecord, MemoryStore, Saved, Store, UnknownKey, open_store
 
 QWEN = ModelName("Qwen/Qwen2.5-7B")
@@ -178,6 +170,19 @@ def test_events_come_back_in_order_the_newest_of_one_model(store: Store) -> None
     assert store.events("mine", 2) == [event(3), event(4)]
     assert store.events("other", 10) == [event(2, "other")]
     assert store.events("nobody", 10) == []
+
+
+def test_the_facts_of_an_event_come_back_whole(store: Store) -> None:
+    started = Reason(cause=Cause.REQUEST, waiting=3, waited_s=0.25, devices=("gpu0", "gpu1"), free_bytes=2**40)
+    ready = Reason(phases={"load": 30.5, "first_request": 8.0}, log=("one", "two"), in_flight=0)
+    kept = [
+        replace(event(1), reason=started),
+        event(2),
+        replace(event(3), reason=ready),
+        replace(event(4), reason=Reason()),
+    ]
+    store.record(kept)
+    assert store.events(None, 9) == kept
 
 
 @pytest.mark.parametrize("limit", [0, -1])

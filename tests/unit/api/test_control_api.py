@@ -14,6 +14,7 @@ from modelgrid import __version__
 from modelgrid.api import create_app
 from modelgrid.api.fake import FakeControl
 from modelgrid.spec import Event, LogLines, ModelName, ModelStatus, ReplicaStatus, Status, Wish
+from modelgrid.spec.reason import Cause, Reason
 from modelgrid.store import MemoryStore
 
 SLASHES = "Qwen/Qwen2.5-7B-Instruct"
@@ -119,8 +120,42 @@ def test_why_is_the_model_its_replicas_and_its_events_by_name_or_alias(api: Api,
     assert answer["model"]["name"] == "mine"
     assert [replica["id"] for replica in answer["replicas"]] == ["mine-1"]
     assert answer["events"] == [
-        {"at": 1.0, "model": "mine", "replica": None, "what": "start", "why": "a request waits"}
+        {"at": 1.0, "model": "mine", "replica": None, "what": "start", "why": "a request waits", "reason": None}
     ]
+    assert (answer["free_bytes"], answer["others"]) == (2**34 - 2**30, [])
+
+
+def test_why_tells_the_facts_behind_an_event(api: Api) -> None:
+    reason = Reason(cause=Cause.ROOM, other="mistral", waiting=3, waited_s=5.5, phases={"load": 1.5})
+    api.store.record([Event(1.0, "mine", "mine-1", "drain", "", reason)])
+    (event,) = api.ask("GET", "/models/mine/why").json()["events"]
+    told = event["reason"]
+    assert (told["cause"], told["other"], told["waiting"], told["phases"]) == ("room", "mistral", 3, {"load": 1.5})
+
+
+def test_why_of_a_while_has_no_older_events(api: Api) -> None:
+    api.store.record(Event(float(number), "mine", None, "start", "") for number in range(0, 100, 10))
+    answer = api.ask("GET", "/models/mine/why", params={"since_s": 30.0}).json()
+    assert [event["at"] for event in answer["events"]] == [70.0, 80.0, 90.0]
+    assert (answer["since"], answer["has_more"]) == (70.0, False)
+    cut = api.ask("GET", "/models/mine/why", params={"since_s": 30.0, "limit": 2}).json()
+    assert ([event["at"] for event in cut["events"]], cut["has_more"]) == ([80.0, 90.0], True)
+
+
+def test_the_history_is_of_all_models_also_of_those_that_are_no_longer_configured(api: Api) -> None:
+    names = ["mine", SLASHES, "removed"]
+    api.store.record(Event(float(90 + number), name, None, "start", "") for number, name in enumerate(names))
+    answer = api.ask("GET", "/why", params={"since_s": 9.5}).json()
+    assert [event["model"] for event in answer["events"]] == [SLASHES, "removed"]
+    assert [model["name"] for model in answer["models"]] == ["mine", SLASHES]
+    assert (answer["now"], answer["since"], answer["has_more"]) == (100.0, 90.5, False)
+
+
+def test_a_model_that_waits_for_memory_is_told_who_holds_it(api: Api) -> None:
+    waiting = replace(MODEL, name="other", aliases=(), waiting=2)
+    api.control.show(MODEL, waiting, replicas=(REPLICA, replace(OTHERS, memory_bytes=0)))
+    answer = api.ask("GET", "/models/other/why").json()
+    assert [replica["id"] for replica in answer["others"]] == ["mine-1"]
 
 
 def test_why_tells_the_last_events_only(api: Api) -> None:

@@ -17,10 +17,10 @@ from modelgrid.spec import (
     Failures,
     Fleet,
     Limits,
-    Machine,
     Model,
     ModelName,
     ModelSpec,
+    Need,
     Refuse,
     Replica,
     ReplicaId,
@@ -31,6 +31,8 @@ from modelgrid.spec import (
     State,
     Stop,
     Wish,
+    cpu_machine,
+    sum_of,
 )
 
 TICK_S = 0.5
@@ -167,8 +169,8 @@ class World:
         self.errors = {id: why for id, why in self.errors.items() if any(r.id == id for r in self.replicas)}
         for action in actions:
             match action:
-                case Start(replica=id, model=name, memory_bytes=memory):
-                    self._start(id, name, memory)
+                case Start(replica=id, model=name, shares=shares):
+                    self._start(id, name, sum_of(shares))
                 case Stop(replica=id, force=force):
                     self._check_drained(next(replica for replica in fleet.replicas if replica.id == id))
                     self._stop(id, force)
@@ -181,7 +183,7 @@ class World:
     def _fleet(self, blind: frozenset[str]) -> Fleet:
         return Fleet(
             now=self.now,
-            machine=Machine(self.budget),
+            machines=(cpu_machine(self.budget),),
             models=tuple(self._model(spec) for spec in self.specs.values()),
             replicas=self.replicas,
             next=self.next,
@@ -192,7 +194,7 @@ class World:
         waiting = self.waiting.get(spec.name, [])
         return Model(
             spec=spec,
-            memory_bytes=self.sizes[spec.name],
+            need=Need(self.sizes[spec.name]),
             waiting=len(waiting),
             waiting_since=min(waiting) if waiting else None,
             last_used=self.last_used.get(spec.name, 0.0),

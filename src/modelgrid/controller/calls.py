@@ -70,7 +70,7 @@ class Calls:
         try:
             progress("weights", "")
             await self._launches.fetch(spec, lambda detail: progress("weights", detail))
-            launch = await asyncio.to_thread(self._launches.launch, spec, replica.id, replica.memory_bytes)
+            launch = await asyncio.to_thread(self._launches.launch, spec, replica)
             await runtime.start(replica.id, launch, progress)
             progress("load", "")
         except (StartError, WeightsError) as error:

@@ -30,6 +30,7 @@ from modelgrid.engines import ENGINES
 from modelgrid.planner import Facts, Lap, apply, observe, plan, wind_down
 from modelgrid.runtimes.runtime import Runtime
 from modelgrid.spec import (
+    MAIN,
     AccessKey,
     Action,
     Demand,
@@ -129,7 +130,7 @@ class Controller:
         self._version: int | None = None
         self._problem: str | None = None
         self._settings_read = 0.0
-        self._fleet = Fleet(clock(), launches.machine)
+        self._fleet = Fleet(clock(), (launches.machine,))
 
     # what the api asks for
 
@@ -324,19 +325,19 @@ class Controller:
         )
 
     def _picture(self, now: float, blind: frozenset[str]) -> Fleet:
-        resident: dict[ReplicaId, int] = {}
-        if self._launches.machine.counts_resident:
-            for id, seen in self._seen.items():
-                if isinstance(seen.state, Running) and seen.state.memory_bytes is not None:
-                    resident[id] = seen.state.memory_bytes
+        held = {
+            id: {MAIN: seen.state.memory_bytes}
+            for id, seen in self._seen.items()
+            if isinstance(seen.state, Running) and seen.state.memory_bytes is not None
+        }
         models = [self._model(spec) for spec in self._settings.config.models]
-        return Fleet(now, self._launches.machine, tuple(models), self._replicas, self._next, blind, resident)
+        return Fleet(now, (self._launches.machine,), tuple(models), self._replicas, self._next, blind, held)
 
     def _model(self, spec: ModelSpec) -> Model:
         waiting, since = self._traffic.waiting(spec.name)
         return Model(
             spec=spec,
-            memory_bytes=self._sizes.memory_bytes(spec),
+            need=self._sizes.need(spec),
             runtime=self._runtime_of(spec),
             waiting=waiting,
             waiting_since=since,
@@ -571,7 +572,7 @@ class Controller:
             spec = next((spec for spec in self._settings.config.models if spec.name == replica.model), None)
             if spec is None or spec.revision != replica.revision:
                 return None
-            self._launched[replica.id] = self._launches.launch(spec, replica.id, replica.memory_bytes)
+            self._launched[replica.id] = self._launches.launch(spec, replica)
         return self._launched[replica.id]
 
 

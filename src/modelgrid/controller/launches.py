@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modelgrid import weights
 from modelgrid.engines import ENGINES
-from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec import Launch, Machine, ModelSpec, Place, Replica
 
 
 class Launches:
@@ -24,12 +24,16 @@ class Launches:
         self.models = models
         self._secret = secret
 
-    def launch(self, spec: ModelSpec, replica: ReplicaId, memory_bytes: int) -> Launch:
-        """The launch of `replica`, which may take `memory_bytes`; its weights have to be there."""
-        key = hmac.new(self._secret, replica.encode(), hashlib.sha256).hexdigest()
+    def launch(self, spec: ModelSpec, replica: Replica) -> Launch:
+        """The launch of `replica`, which may take what its shares say; its weights have to be there."""
+        key = hmac.new(self._secret, replica.id.encode(), hashlib.sha256).hexdigest()
         found = weights.resolve(spec.source, self.models) if spec.source else None
-        planned = dataclasses.replace(spec, memory_bytes=memory_bytes)
-        return ENGINES[spec.engine].launch(planned, replica, self.machine, str(found) if found else None, key)
+        place = Place(self.machine, replica.shares)
+        planned = dataclasses.replace(spec, memory_bytes=place.memory_bytes)
+        launch = ENGINES[spec.engine].launch(planned, replica.id, place, str(found) if found else None, key)
+        if not self.machine.gpus or not replica.shares:
+            return launch
+        return dataclasses.replace(launch, gpus=tuple(gpu.index for gpu in place.gpus if gpu.index is not None))
 
     async def fetch(self, spec: ModelSpec, tell: Callable[[str], None]) -> None:
         """Pull the weights of `spec` where they are not here yet. Raises weights.WeightsError."""

@@ -10,7 +10,7 @@ import structlog
 
 from modelgrid import weights
 from modelgrid.engines import ENGINES
-from modelgrid.spec import ModelSpec, Unknown
+from modelgrid.spec import ModelSpec, Need, Unknown
 
 ASK_AGAIN_S = 30.0
 
@@ -29,6 +29,15 @@ class Sizes:
         self._found: dict[_Key, tuple[float, int | Unknown]] = {}
         self._one_by_one = asyncio.Semaphore(1)
         self._asking: dict[_Key, asyncio.Task[None]] = {}
+
+    def need(self, spec: ModelSpec) -> Need | Unknown:
+        """What one replica takes of a machine."""
+        if spec.gpus and spec.memory_bytes is None:
+            return Need(None, spec.gpus, spec.main_bytes or 0)
+        memory_bytes = self.memory_bytes(spec)
+        if isinstance(memory_bytes, Unknown):
+            return memory_bytes
+        return Need(memory_bytes, spec.gpus, spec.main_bytes or 0)
 
     def memory_bytes(self, spec: ModelSpec) -> int | Unknown:
         """What the configuration says, else the engine's estimate from the size of the weights."""

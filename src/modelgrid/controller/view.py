@@ -23,6 +23,7 @@ from modelgrid.spec import (
     Seen,
     State,
     Status,
+    Unknown,
     VirtualSpec,
 )
 
@@ -60,8 +61,8 @@ def picture(
         started=around.started,
         config=around.config,
         config_error=around.config_error,
-        memory_bytes=fleet.machine.memory_bytes,
-        memory_source=fleet.machine.source,
+        memory_bytes=sum(machine.memory_bytes for machine in fleet.machines),
+        memory_source=", ".join(machine.source for machine in fleet.machines),
         memory_planned_bytes=sum(replica.memory_bytes for replica in fleet.replicas),
         table=around.table,
         workers=around.workers,
@@ -86,7 +87,7 @@ def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None
         aliases=spec.aliases,
         state=state,
         why=why,
-        memory_bytes=model.memory_bytes if isinstance(model.memory_bytes, int) else None,
+        memory_bytes=None if isinstance(model.need, Unknown) else model.need.memory_bytes,
         waiting=model.waiting,
         in_flight=sum(replica.in_flight or 0 for replica in own) if is_known else None,
         last_used=model.last_used,

@@ -8,7 +8,7 @@ from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import SERVICE
 from modelgrid.engines.types import TYPES
 from modelgrid.engines.words import PLACEHOLDERS, literal, placeholders, template
-from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec import Environment, Launch, ModelSpec, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, OPERATIONS, operation_at
 
 # Of what `pins.SERVICE` has, where there is a requirements.txt: only bounds, so that it has the say.
@@ -59,7 +59,7 @@ class Custom:
         """A guess, where nobody said: nothing is known of a program."""
         return SCRIPT_MEMORY_BYTES + int(weights_bytes * 1.2)
 
-    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+    def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         served = model.served or model.name
         asked_for = model.key or key
         program = ("{python}", literal(model.script)) if model.script else map(template, model.command)

@@ -7,7 +7,7 @@ from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import SERVICE, TORCH
 from modelgrid.engines.words import literal, literal_env
-from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec import Environment, Launch, ModelSpec, Place, ReplicaId
 from modelgrid.spec.operations import EMBEDDINGS
 from modelgrid.spec.source import PACKAGE, STAND_IN
 
@@ -41,7 +41,7 @@ class Embeddings:
         """Weights, a fifth of them for activations, and what runs without any."""
         return int(weights_bytes * 1.2) + OVERHEAD_BYTES
 
-    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+    def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         served = model.served or model.name
         package = _package(model)
         source = f"{PACKAGE}{package}" if package else weights or model.source or ""
@@ -61,7 +61,7 @@ class Embeddings:
             served=served,
             argv=argv,
             env={**env, **literal_env(model.env), "MODELGRID_ENGINE_KEY": key},
-            environment=_environment(model, machine),
+            environment=_environment(model, place),
             port=model.port,
             key=key,
             health=model.health or "/health",
@@ -81,7 +81,7 @@ def _package(model: ModelSpec) -> str | None:
     return source.removeprefix(PACKAGE).partition("==")[0] if source.startswith(PACKAGE) else None
 
 
-def _environment(model: ModelSpec, machine: Machine) -> Environment:
+def _environment(model: ModelSpec, place: Place) -> Environment:
     package = _package(model)
     carried: tuple[str, ...] = ()
     if package:
@@ -92,5 +92,5 @@ def _environment(model: ModelSpec, machine: Machine) -> Environment:
         return Environment(
             "embeddings", requirements=carried, requirements_file=model.requirements, links_modelgrid=True
         )
-    torch = machine.torch_wheel or TORCH
+    torch = place.machine.torch_wheel or TORCH
     return Environment("embeddings", requirements=(*REQUIREMENTS, *carried), torch=torch, links_modelgrid=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec import Launch, ModelSpec, Place, ReplicaId
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Engine(Protocol):
         """What one replica needs at its peak, in bytes, from the size of its weights. Used where nobody said."""
         ...
 
-    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+    def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         """What to run. `weights` is the local path of the source's files (None without a source), `key` a
         secret of this replica, which the engine is to ask of its callers where it can."""
         ...

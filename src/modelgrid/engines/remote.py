@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from modelgrid.engines.checks import strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.types import TYPES
-from modelgrid.spec import Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec import Launch, ModelSpec, Place, ReplicaId
 from modelgrid.spec.operations import OPERATIONS, PATHS
 
 
@@ -41,7 +41,7 @@ class Remote:
         """Nothing of this machine."""
         return 0
 
-    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+    def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         return Launch(
             model=model.name,
             revision=model.revision,

@@ -8,7 +8,7 @@ from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import TORCH
 from modelgrid.engines.types import LISTENS
 from modelgrid.engines.words import has_option, literal, literal_env
-from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec import Environment, Launch, ModelSpec, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, RESPONSES, TRANSCRIPTIONS
 from modelgrid.spec.source import PACKAGE, STAND_IN
 
@@ -42,13 +42,13 @@ class Transformers:
         """Weights, a fifth of them for activations and the cache, and what runs without any."""
         return int(weights_bytes * 1.2) + OVERHEAD_BYTES
 
-    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
+    def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         made_here = model.source == STAND_IN
         cwd, served = (None, STAND_IN) if made_here else _names(model.source or "", weights)
         argv = (
             *(("{python}", "-P", "-m", "modelgrid.services.stand_in", "--") if made_here else ()),
             *("{bin}/transformers", "serve", literal(served), "--host", "127.0.0.1", "--port", "{port}"),
-            *(("--device", "cpu") if machine.accelerator == "cpu" and not has_option(model.args, "--device") else ()),
+            *(("--device", "cpu") if place.accelerator == "cpu" and not has_option(model.args, "--device") else ()),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
             *map(literal, model.args),
         )
@@ -61,7 +61,7 @@ class Transformers:
             served=served,
             argv=argv,
             env={**env, **literal_env(model.env)},
-            environment=_environment(model, machine),
+            environment=_environment(model, place),
             cwd=cwd,
             port=model.port,
             health=model.health or "/health",
@@ -81,8 +81,8 @@ def _names(source: str, weights: str | None) -> tuple[str | None, str]:
     return folder or "/", last
 
 
-def _environment(model: ModelSpec, machine: Machine) -> Environment:
+def _environment(model: ModelSpec, place: Place) -> Environment:
     if model.requirements:
         return Environment("transformers", requirements_file=model.requirements, links_modelgrid=True)
-    torch = machine.torch_wheel or TORCH
+    torch = place.machine.torch_wheel or TORCH
     return Environment("transformers", requirements=REQUIREMENTS, torch=torch, links_modelgrid=True)

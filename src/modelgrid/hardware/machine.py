@@ -9,7 +9,7 @@ from typing import Protocol
 
 from modelgrid.hardware.memory import main_memory
 from modelgrid.hardware.nvidia import largest_gpu
-from modelgrid.spec import Machine
+from modelgrid.spec import MAIN, Device, Machine
 from modelgrid.spec.units import format_bytes
 
 # The rest is for the system, for modelgrid and for what engines take beyond what was planned.
@@ -35,19 +35,19 @@ def measure_machine(
     Takes some milliseconds, with a GPU up to a second; never fails for want of a GPU.
     """
     gpu = largest_gpu(environ)
-    if gpu is not None:
-        measured, source = int(gpu.memory_bytes * _SHARE_OF_GPU_MEMORY), gpu.name
-    else:
-        memory = main_memory(root=root)
-        measured = int(memory.total_bytes * _SHARE_OF_MAIN_MEMORY)
-        of_what = f"{format_bytes(memory.total_bytes)} of memory"
-        limit = " (the limit of this cgroup)" if memory.is_limited else ""
-        source = f"{_SHARE_OF_MAIN_MEMORY:.0%} of {of_what}{limit}".replace("%", " %")
+    memory = main_memory(root=root)
+    measured = int(memory.total_bytes * _SHARE_OF_MAIN_MEMORY)
+    of_what = f"{format_bytes(memory.total_bytes)} of memory"
+    limit = " (the limit of this cgroup)" if memory.is_limited else ""
+    source = f"{_SHARE_OF_MAIN_MEMORY:.0%} of {of_what}{limit}".replace("%", " %")
+    if gpu is None:
+        main = Device(MAIN, config.memory_bytes or measured, memory.total_bytes)
+        source = source if config.memory_bytes is None else "machine.memory"
+        return Machine((main,), source=source, torch_wheel=torch_wheel)
+    most = config.memory_bytes or int(gpu.memory_bytes * _SHARE_OF_GPU_MEMORY)
     return Machine(
-        memory_bytes=measured if config.memory_bytes is None else config.memory_bytes,
-        accelerator="cpu" if gpu is None else "cuda",
-        source=source if config.memory_bytes is None else "machine.memory",
-        counts_resident=gpu is None,  # what a process holds of a GPU is not in its resident memory
-        gpu_bytes=None if gpu is None else gpu.memory_bytes,
+        (Device(MAIN, measured, memory.total_bytes), Device("gpu0", most, gpu.memory_bytes, 0, gpu.uuid)),
+        accelerator="cuda",
+        source=gpu.name if config.memory_bytes is None else "machine.memory",
         torch_wheel=torch_wheel,
     )

@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from modelgrid.planner import backoff
+from modelgrid.planner.evict import asleep_shares
+from modelgrid.planner.place import At, Room, on_each, shares_on
 from modelgrid.spec import (
+    MAIN,
     MOVES,
     Action,
+    Device,
     Drain,
     Event,
     Exited,
@@ -17,14 +21,20 @@ from modelgrid.spec import (
     IllegalMove,
     Model,
     ModelName,
+    Need,
     Refuse,
     Replica,
     ReplicaId,
     Running,
     Seen,
+    Share,
+    Sleep,
     Start,
     State,
     Stop,
+    Unknown,
+    Wake,
+    shares_of,
 )
 from modelgrid.spec.units import format_bytes, format_seconds
 
@@ -46,6 +56,8 @@ class Facts:
     served: frozenset[ReplicaId] = frozenset()  # passed the health check and the first request
     sick: Mapping[ReplicaId, str] = field(default_factory=dict)  # have failed the health check for too long
     unready: Mapping[ReplicaId, str] = field(default_factory=dict)  # what a start is still waited for
+    slept: frozenset[ReplicaId] = frozenset()  # their engine said that it sleeps, after it was told to
+    woken: frozenset[ReplicaId] = frozenset()  # passed the health check and a request, after they were told to wake
     in_flight: Mapping[ReplicaId, int] = field(default_factory=dict)  # absent: unknown
     seen_on: Mapping[ReplicaId, str] = field(default_factory=dict)  # which runtime showed it; absent: its model's
 
@@ -81,7 +93,7 @@ def observe(fleet: Fleet, facts: Facts) -> Lap:
     known = {replica.id for replica in fleet.replicas}
     for seen in facts.seen.values():
         if seen.replica not in known:
-            stranger = _adopt(seen, models.get(seen.model), facts)
+            stranger = _adopt(seen, models.get(seen.model), fleet, facts)
             kept.append(stranger)
             events.append(Event(facts.now, stranger.model, stranger.id, "adopt", stranger.why))
     kept = _fail_overeaters(_credit_use(kept, models), fleet, events, failures, facts.now)
@@ -98,13 +110,21 @@ def apply(fleet: Fleet, actions: Iterable[Action]) -> tuple[Replica, ...]:
     replicas = {replica.id: replica for replica in fleet.replicas}
     for action in actions:
         match action:
-            case Start(replica=id, model=name, memory_bytes=memory, why=why):
+            case Start(replica=id, model=name, shares=shares, why=why, machine=machine):
                 model = models[name]
-                replicas[id] = Replica(
-                    id, name, model.spec.revision, State.STARTING, memory, fleet.now, fleet.now, why, model.runtime
+                starting = Replica(
+                    id, name, model.spec.revision, State.STARTING, shares, fleet.now, fleet.now, why, model.runtime
                 )
-            case Drain(replica=id, why=why):
-                replicas[id] = move(replicas[id], State.DRAINING, why, fleet.now)
+                replicas[id] = replace(starting, machine=machine)
+            case Drain(replica=id, why=why, then=then):
+                replicas[id] = replace(move(replicas[id], State.DRAINING, why, fleet.now), then=then)
+            case Sleep(replica=id, why=why):
+                drained = replicas[id]
+                kept = asleep_shares(models[drained.model], drained)
+                asleep = move(drained, State.ASLEEP, why, fleet.now)
+                replicas[id] = replace(asleep, asleep_shares=kept, turning="asleep")
+            case Wake(replica=id, why=why):
+                replicas[id] = replace(replicas[id], turning="awake", why=why, since=fleet.now)
             case Stop(replica=id, why=why):
                 told = replicas[id]
                 if told.state not in (State.STOPPING, State.FAILED):
@@ -142,7 +162,19 @@ def _fold(replica: Replica, model: Model | None, facts: Facts) -> Replica | None
     if alive.state is State.STARTING and alive.id in facts.served:
         ready = move(alive, State.READY, f"started: {alive.why}", facts.now)
         return replace(ready, ready_at=facts.now, last_used=facts.now)
+    if alive.state is State.ASLEEP:
+        return _turned(alive, facts)
     return alive
+
+
+def _turned(replica: Replica, facts: Facts) -> Replica:
+    """Further on its way to sleep, or awake."""
+    if replica.turning == "asleep" and replica.id in facts.slept:
+        return replace(replica, turning=None)
+    if replica.turning == "awake" and replica.id in facts.woken:
+        ready = move(replica, State.READY, f"woken: {replica.why}", facts.now)
+        return replace(ready, turning=None, asleep_shares=(), ready_at=facts.now, last_used=facts.now)
+    return replica
 
 
 def _death(replica: Replica, model: Model | None, seen: Seen | None, facts: Facts) -> str | None:
@@ -201,54 +233,80 @@ def _credit_use(replicas: list[Replica], models: Mapping[ModelName, Model]) -> l
     ]
 
 
-def _adopt(seen: Seen, model: Model | None, facts: Facts) -> Replica:
-    resident = seen.state.memory_bytes if isinstance(seen.state, Running) else None
+def _adopt(seen: Seen, model: Model | None, fleet: Fleet, facts: Facts) -> Replica:
     fits = model is not None and isinstance(seen.state, Running) and model.spec.revision == seen.revision
-    if model is not None and isinstance(model.memory_bytes, int):
-        memory = max(model.memory_bytes, resident or 0)
-    else:
-        memory = resident or 0
     return Replica(
         id=seen.replica,
         model=seen.model,
         revision=seen.revision,
         state=State.STARTING if fits else State.STOPPING,
-        memory_bytes=memory,
+        shares=_shares_of_stranger(seen, model, fleet),
         since=facts.now,
         created=facts.now,
         why="it ran already" if fits else "it was left behind, and no model asks for it as it is",
         runtime=facts.seen_on.get(seen.replica, model.runtime if model else "process"),
         spawned=facts.now,
+        machine=seen.machine,
     )
+
+
+def _shares_of_stranger(seen: Seen, model: Model | None, fleet: Fleet) -> tuple[Share, ...]:
+    """What its model needs, and no less than it holds, on the devices that its runtime says it is on."""
+    held = seen.state.memory_bytes or 0 if isinstance(seen.state, Running) else 0
+    machine = next((machine for machine in fleet.machines if machine.name == seen.machine), None)
+    if model is None or machine is None or isinstance(model.need, Unknown):
+        return shares_of(held)
+    gpus = [device for device in machine.gpus if device.name in seen.devices]
+    if gpus:
+        return shares_on(model.need, machine, {gpu.name: on_each(model.need, len(gpus), gpu) for gpu in gpus})
+    return shares_of(max(model.need.memory_bytes or 0, held))
 
 
 def _fail_overeaters(
     replicas: list[Replica], fleet: Fleet, events: list[Event], failures: dict[ModelName, Failures], now: float
 ) -> list[Replica]:
-    """Who holds more than was planned for it counts with what it holds; if all no longer fit, the worst one goes.
-
-    This runs on what `Fleet.resident` says, which is empty where processes' memory is not the scarce kind.
-    """
-    planned = {model.spec.name: model.memory_bytes for model in fleet.models}
-    grown = [replace(r, memory_bytes=max(r.memory_bytes, fleet.resident.get(r.id, 0))) for r in replicas]
+    """Who holds more of a device than was planned for it counts with what it holds; if all there no longer fit, the
+    worst one goes."""
+    grown = [_grown(replica, fleet.held[replica.id]) if replica.id in fleet.held else replica for replica in replicas]
     # Those who leave are not counted: once they have gone it may fit, and one overeater takes no neighbour along.
-    total = sum(replica.memory_bytes for replica in grown if replica.state in _ALIVE)
-    excess: list[tuple[int, int]] = []
-    for index, replica in enumerate(grown):
-        plan = planned.get(replica.model)
-        if replica.state in _ALIVE and isinstance(plan, int) and replica.memory_bytes > plan:
-            excess.append((replica.memory_bytes - plan, index))
-    if total <= fleet.machine.memory_bytes or not excess:
+    room = Room(fleet.machines, (replica for replica in grown if replica.state in _ALIVE))
+    if all(free >= 0 for free in room.free.values()):
         return grown
-    _, worst = max(excess)
-    replica = grown[worst]
-    plan = planned[replica.model]
-    assert isinstance(plan, int)
-    why = (
-        f"it holds {format_bytes(replica.memory_bytes)}, {format_bytes(plan)} were planned, and all models together "
-        f"no longer fit in {format_bytes(fleet.machine.memory_bytes)} (try: raise needs.memory of {replica.model})"
-    )
-    grown[worst] = move(replica, State.FAILED, why, now)
-    events.append(Event(now, replica.model, replica.id, "failed", why))
-    failures[replica.model] = backoff.failed(failures[replica.model], now, why, hopeless=False)
+    models = {model.spec.name: model for model in fleet.models}
+    worst: dict[At, tuple[int, int]] = {}
+    for index, replica in enumerate(grown):
+        model = models.get(replica.model)
+        if replica.state not in _ALIVE or model is None or isinstance(model.need, Unknown):
+            continue
+        for share in replica.counted:
+            at = (replica.machine, share.device)
+            if room.free.get(at, 0) < 0:
+                excess = share.memory_bytes - planned(model.need, replica, room.devices[at])
+                if excess > 0:
+                    worst[at] = max(worst.get(at, (0, 0)), (excess, index))
+    for at, (excess, index) in worst.items():
+        replica, device = grown[index], room.devices[at]
+        if replica.state is State.FAILED:
+            continue
+        held = next(share.memory_bytes for share in replica.counted if share.device == device.name)
+        why = (
+            f"it holds {format_bytes(held)}, {format_bytes(held - excess)} were planned, and all models together "
+            f"no longer fit in {format_bytes(device.memory_bytes)} (try: raise needs.memory of {replica.model})"
+        )
+        grown[index] = move(replica, State.FAILED, why, now)
+        events.append(Event(now, replica.model, replica.id, "failed", why))
+        failures[replica.model] = backoff.failed(failures[replica.model], now, why, hopeless=False)
     return grown
+
+
+def planned(need: Need, replica: Replica, device: Device) -> int:
+    """What `replica` was planned to take of `device`."""
+    on_gpus = sum(share.device != MAIN for share in replica.shares)
+    if on_gpus and not device.is_gpu:
+        return need.main_bytes
+    return on_each(need, on_gpus, device)
+
+
+def _grown(replica: Replica, held: Mapping[str, int]) -> Replica:
+    shares = tuple(Share(s.device, max(s.memory_bytes, held.get(s.device, 0))) for s in replica.shares)
+    return replica if shares == replica.shares else replace(replica, shares=shares)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from modelgrid.planner import backoff
-from modelgrid.planner.evict import is_patient, victims
+from modelgrid.planner.evict import Victim, Victims, is_patient, less
+from modelgrid.planner.place import Room, needs_text, why_impossible
 from modelgrid.planner.scale import floor, is_idle, wanted
 from modelgrid.spec import (
     Action,
+    Device,
     Drain,
     Fleet,
     Model,
     ModelName,
     ModelSpec,
+    Need,
     Refuse,
     Replica,
     ReplicaId,
+    Share,
+    Sleep,
     Start,
     State,
     Stop,
     Unknown,
+    Wake,
     Wish,
 )
 from modelgrid.spec.units import format_bytes, format_seconds
@@ -33,12 +40,12 @@ LEAVING = frozenset({State.DRAINING, State.STOPPING, State.FAILED})
 
 
 def plan(fleet: Fleet) -> list[Action]:
-    """What to do now. Memory is planned so that all replicas that are not gone fit at every moment."""
+    """What to do now. Memory is planned so that all replicas that are not gone fit on every device at every moment."""
     models = {model.spec.name: model for model in fleet.models}
     actions = [action for replica in fleet.replicas if (action := _end(replica, models.get(replica.model), fleet.now))]
     ending = {action.replica for action in actions if isinstance(action, Stop | Drain)}
-    staying = [replica for replica in fleet.replicas if replica.id not in ending]
-    actions += _shrink(fleet, staying)
+    own = _by_model(replica for replica in fleet.replicas if replica.id not in ending)
+    actions += _shrink(fleet, own)
     actions += _fit(fleet, models, actions)
     actions += _grow(fleet, models, actions)
     return actions
@@ -68,7 +75,7 @@ def _end(replica: Replica, model: Model | None, now: float) -> Action | None:
             return _stop_again(replica, model, now)
         case State.DRAINING:
             if replica.in_flight == 0:
-                return Stop(replica.id, False, replica.why)
+                return (Sleep if replica.then == "sleep" else _stop)(replica.id, replica.why)
             if now - replica.since > DRAIN_LIMIT_S:
                 return Stop(replica.id, False, f"{replica.why}; still busy after {format_seconds(DRAIN_LIMIT_S)}")
             return None
@@ -77,6 +84,10 @@ def _end(replica: Replica, model: Model | None, now: float) -> Action | None:
     if model.spec.revision != replica.revision:
         return _let_go(replica, "the model's configuration has changed")
     return None
+
+
+def _stop(id: ReplicaId, why: str) -> Stop:
+    return Stop(id, False, why)
 
 
 def _stop_again(replica: Replica, model: Model | None, now: float) -> Action | None:
@@ -96,12 +107,14 @@ def _let_go(replica: Replica, why: str) -> Action:
     return Drain(replica.id, why) if replica.state is State.READY else Stop(replica.id, False, why)
 
 
-def _shrink(fleet: Fleet, replicas: Sequence[Replica]) -> list[Action]:
+def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> list[Action]:
     """Replicas that are idle go, down to the floor; so does a start that nobody waits for after an unload."""
     actions: list[Action] = []
     for model in fleet.models:
-        own = _own(model, replicas)
+        own = replicas.get(model.spec.name, ())
         spare = len(own) - floor(model)
+        if spare <= 0:
+            continue
         for replica in sorted(own, key=lambda replica: replica.last_used):
             if spare <= 0:
                 break
@@ -112,7 +125,7 @@ def _shrink(fleet: Fleet, replicas: Sequence[Replica]) -> list[Action]:
                     if model.wish is Wish.UNLOADED
                     else f"no request for {format_seconds(idle_s)}"
                 )
-                actions.append(Drain(replica.id, why))
+                actions.append(_let_go(replica, why))
                 spare -= 1
             elif model.wish is Wish.UNLOADED and replica.state is State.STARTING and not model.waiting:
                 actions.append(Stop(replica.id, False, "it was unloaded by hand"))
@@ -123,58 +136,88 @@ def _shrink(fleet: Fleet, replicas: Sequence[Replica]) -> list[Action]:
 def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]) -> list[Action]:
     """Less memory than is planned, as after an edit of machine.memory: who is missed least goes, also when it is busy
     or kept loaded."""
-    leaving = {action.replica for action in before if isinstance(action, Drain | Stop)}
-    staying = [r for r in fleet.replicas if r.id not in leaving and r.state not in LEAVING and r.memory_bytes]
-    excess = sum(replica.memory_bytes for replica in staying) - fleet.machine.memory_bytes
+    leaving = _leaving(before)
+    staying = [r for r in fleet.replicas if r.id not in leaving and r.state not in LEAVING and r.counted]
+    room = Room(fleet.machines, staying)
+    over = {at: -free for at, free in room.free.items() if free < 0}
+    if not over:
+        return []
     actions: list[Action] = []
     for replica in sorted(staying, key=lambda r: (floor(models[r.model]) > 0, r.in_flight != 0, r.last_used, r.id)):
-        if excess <= 0:
-            break
-        actions.append(_let_go(replica, f"models may take {format_bytes(fleet.machine.memory_bytes)} now"))
-        excess -= replica.memory_bytes
+        crowded = [share for share in replica.counted if over.get((replica.machine, share.device), 0) > 0]
+        if not crowded:
+            continue
+        device = room.devices[replica.machine, crowded[0].device]
+        actions.append(_let_go(replica, f"models may take {format_bytes(device.memory_bytes)}{_of(device, fleet)} now"))
+        for share in crowded:
+            over[replica.machine, share.device] -= share.memory_bytes
     return actions
+
+
+def _of(device: Device, fleet: Fleet) -> str:
+    return f" of {device.name}" if len(fleet.machines) > 1 or len(fleet.machines[0].devices) > 1 else ""
 
 
 @dataclass(slots=True)
-class _Room:
-    """Memory while starts are planned: `free` of what is there, `coming` from what is on its way out."""
+class _Growth:
+    """What is free while starts are planned: `now`, and `soon`, when what is on its way out has gone."""
 
-    free_bytes: int
-    coming_bytes: int
+    fleet: Fleet
+    models: Mapping[ModelName, Model]
+    now: Room
+    soon: Room
+    victims: Victims
+    staying: Mapping[ModelName, Sequence[Replica]]
     next: int
     ids: frozenset[ReplicaId]
-    leaving: set[ReplicaId]
+    is_fetching: bool
+    actions: list[Action] = field(default_factory=list)
 
 
-def _grow(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]) -> list[Action]:
+def _grow(fleet: Fleet, models: Mapping[ModelName, Model], before: Sequence[Action]) -> list[Action]:
     """Starts, and the drains that make room for them, for who waits longest first."""
-    taken = sum(replica.memory_bytes for replica in fleet.replicas)
-    leaving = {action.replica for action in before if isinstance(action, Drain | Stop)}
-    leaving |= {replica.id for replica in fleet.replicas if replica.state in LEAVING}
-    staying = [replica for replica in fleet.replicas if replica.id not in leaving]
-    coming = sum(replica.memory_bytes for replica in fleet.replicas if replica.id in leaving)
-    ids = frozenset(replica.id for replica in fleet.replicas)
-    room = _Room(fleet.machine.memory_bytes - taken, coming, fleet.next, ids, leaving)
-    actions: list[Action] = []
+    leaving = _leaving(before)
+    staying = [replica for replica in fleet.replicas if replica.id not in leaving and replica.state not in LEAVING]
+    soon = Room(fleet.machines, staying)
+    growth = _Growth(
+        fleet=fleet,
+        models=models,
+        now=Room(fleet.machines, fleet.replicas),
+        soon=soon,
+        victims=Victims(models, staying, soon, fleet.now),
+        staying=_by_model(staying),
+        next=fleet.next,
+        ids=frozenset(replica.id for replica in fleet.replicas),
+        is_fetching=any(replica.state is State.STARTING and replica.spawned is None for replica in staying),
+    )
     for model in sorted(fleet.models, key=_urgency):
-        own = _own(model, staying)
-        refusal = None if own else _refusal(model, fleet)
-        if refusal is not None:
-            actions.append(refusal)
-            continue
-        missing = wanted(model, own) - len(own)
-        if (places := _places_left(model.spec, fleet)) is not None:
-            missing = min(missing, places)
-        if isinstance(model.memory_bytes, Unknown):
-            continue  # what runs goes on; nobody knows whether another one fits
-        if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:
-            continue
-        for index in range(missing):
-            step = _start_one(model, fleet, models, room, is_first=not own and index == 0)
-            actions += step
-            if not any(isinstance(action, Start) for action in step):
-                break
-    return actions
+        _grow_model(model, growth)
+    return growth.actions
+
+
+def _grow_model(model: Model, growth: _Growth) -> None:
+    fleet = growth.fleet
+    own = growth.staying.get(model.spec.name, ())
+    refusal = None if own else _refusal(model, fleet)
+    if refusal is not None:
+        growth.actions.append(refusal)
+        return
+    up = [replica for replica in own if replica.state is not State.ASLEEP or replica.turning == "awake"]
+    missing = wanted(model, up) - len(up)
+    if isinstance(model.need, Unknown):
+        return  # what runs goes on; nobody knows whether another one fits
+    if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:
+        return
+    asleep = [replica for replica in own if replica.state is State.ASLEEP and replica.turning is None]
+    for replica in asleep[:missing]:
+        if not _wake_one(model, replica, growth, is_first=not up):
+            return
+        missing -= 1
+    if (places := _places_left(model.spec, fleet)) is not None:
+        missing = min(missing, places)
+    for index in range(missing):
+        if not _start_one(model, model.need, growth, is_first=not own and index == 0):
+            return
 
 
 def _places_left(spec: ModelSpec, fleet: Fleet) -> int | None:
@@ -196,16 +239,12 @@ def _urgency(model: Model) -> tuple[bool, float, str]:
 def _refusal(model: Model, fleet: Fleet) -> Refuse | None:
     """Why nobody should wait for this model; None when waiting makes sense."""
     name = model.spec.name
-    if isinstance(model.memory_bytes, Unknown):
-        if model.memory_bytes.is_coming:
+    if isinstance(model.need, Unknown):
+        if model.need.is_coming:
             return None
-        return Refuse(name, f"cannot place {name}: {model.memory_bytes.why}", RETRY_AFTER_FULL_S)
-    if model.memory_bytes > fleet.machine.memory_bytes:
-        why = (
-            f"cannot place {name}: it needs {format_bytes(model.memory_bytes)}, models may take "
-            f"{format_bytes(fleet.machine.memory_bytes)} (try: a smaller model, or raise machine.memory)"
-        )
-        return Refuse(name, why, RETRY_AFTER_FULL_S)
+        return Refuse(name, f"cannot place {name}: {model.need.why}", RETRY_AFTER_FULL_S)
+    if (why := why_impossible(model.need, fleet.machines)) is not None:
+        return Refuse(name, f"cannot place {name}: {why}", RETRY_AFTER_FULL_S)
     wait_s = backoff.retry_at(model.failures) - fleet.now
     if backoff.has_given_up(model.failures) and wait_s > 0:
         return Refuse(name, f"{name} failed {_times(model.failures.count)}: {model.failures.why}", wait_s)
@@ -216,77 +255,114 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times in a row"
 
 
-def _start_one(
-    model: Model, fleet: Fleet, models: dict[ModelName, Model], room: _Room, *, is_first: bool
-) -> list[Action]:
-    need = model.memory_bytes
-    assert isinstance(need, int)
-    if need <= room.free_bytes:
-        room.free_bytes -= need
-        id = _next_id(model, room)
-        return [Start(id, model.spec.name, need, _why_start(model, is_first))]
+def _start_one(model: Model, need: Need, growth: _Growth, *, is_first: bool) -> bool:
+    """Whether one more could be started at once; where not, room is made or kept for the first one."""
+    spot = growth.now.best(need)
+    if spot is not None:
+        growth.now.take(spot.machine, spot.shares)
+        growth.soon.take(spot.machine, spot.shares)
+        id = _next_id(model, growth)
+        growth.actions.append(Start(id, model.spec.name, spot.shares, _why_start(model, is_first), spot.machine))
+        return True
     if not is_first:
-        return []
-    if need <= room.free_bytes + room.coming_bytes:
-        _reserve(room, need)
-        return []
-    short = need - room.free_bytes - room.coming_bytes
-    staying = [replica for replica in fleet.replicas if replica.id not in room.leaving]
-    chosen = victims(model, short, staying, models, fleet.now)
-    if chosen is None:
-        refusals = _no_room(model, need, staying, models, fleet)
-        if not refusals and _may_claim(model, staying, fleet.now):
-            room.coming_bytes -= need
-        return refusals
-    for replica in chosen:
-        room.leaving.add(replica.id)
-        room.coming_bytes += replica.memory_bytes
-    _reserve(room, need)
-    return [_let_go(replica, f"its memory is needed for {model.spec.name}") for replica in chosen]
+        return False
+    spot = growth.soon.best(need)
+    if spot is not None:
+        _reserve(growth, spot.machine, spot.shares)
+        return False
+    choice = growth.victims.for_need(model, need)
+    if choice is not None:
+        spot, victims = choice
+        _make_room(growth, model, victims)
+        _reserve(growth, spot.machine, spot.shares)
+        return False
+    refusal = _no_room(model, need, growth)
+    if refusal is not None:
+        growth.actions.append(refusal)
+    elif _may_claim(model, growth):
+        _claim(growth, model, need)
+    return False
 
 
-def _next_id(model: Model, room: _Room) -> ReplicaId:
+def _wake_one(model: Model, replica: Replica, growth: _Growth, *, is_first: bool) -> bool:
+    """Whether `replica` could be told to wake at once; where not, room is made or kept for it."""
+    shares = less(replica.shares, replica.asleep_shares)
+    if growth.now.holds(replica.machine, shares):
+        growth.now.take(replica.machine, shares)
+        growth.soon.take(replica.machine, shares)
+        growth.actions.append(Wake(replica.id, _why_start(model, is_first)))
+        return True
+    if not is_first:
+        return False
+    if not growth.soon.holds(replica.machine, shares):
+        victims = growth.victims.for_shares(model, replica.machine, shares)
+        if victims is None:
+            if _may_claim(model, growth):
+                growth.soon.take(replica.machine, shares)
+            return False
+        _make_room(growth, model, victims)
+    _reserve(growth, replica.machine, shares)
+    return False
+
+
+def _next_id(model: Model, growth: _Growth) -> ReplicaId:
     while True:  # a lost store counts from the start again, among replicas that were adopted
-        id = ReplicaId(f"{_slug(model.spec.name)}-{room.next}")
-        room.next += 1
-        if id not in room.ids:
+        id = ReplicaId(f"{_slug(model.spec.name)}-{growth.next}")
+        growth.next += 1
+        if id not in growth.ids:
             return id
 
 
-def _reserve(room: _Room, need: int) -> None:
+def _make_room(growth: _Growth, model: Model, victims: Sequence[Victim]) -> None:
+    growth.victims.drop(victims)
+    for victim in victims:
+        growth.soon.give(victim.replica.machine, victim.frees)
+        why = f"its memory is needed for {model.spec.name}"
+        growth.actions.append(Drain(victim.replica.id, why, "sleep") if victim.sleeps else _let_go(victim.replica, why))
+
+
+def _reserve(growth: _Growth, machine: str, shares: Sequence[Share]) -> None:
     """Keep what comes free for who was first, so that smaller models can't starve a large one. Of what is free
     already only the rest is kept: others may have it at once."""
-    from_coming = min(need, room.coming_bytes)
-    room.coming_bytes -= from_coming
-    room.free_bytes -= need - from_coming
+    growth.soon.take(machine, shares)
+    for share in shares:
+        growth.now.cap((machine, share.device), growth.soon.free[machine, share.device])
 
 
-def _may_claim(model: Model, staying: Sequence[Replica], now: float) -> bool:
+def _may_claim(model: Model, growth: _Growth) -> bool:
     """Whether nobody after `model` may make room while it waits for several replicas to have had their turn: else
     small models that take turns would never leave it enough at one moment. What is free they may take. A start that
     has no process yet may be a download of an hour, and nobody is held up for that."""
-    is_fetching = any(replica.state is State.STARTING and replica.spawned is None for replica in staying)
-    return not is_patient(model, now) and not is_fetching
+    return not is_patient(model, growth.fleet.now) and not growth.is_fetching
 
 
-def _no_room(
-    model: Model, need: int, staying: Sequence[Replica], models: dict[ModelName, Model], fleet: Fleet
-) -> list[Action]:
+def _claim(growth: _Growth, model: Model, need: Need) -> None:
+    """Hold on to the place that will cost least, once those there have had their turn."""
+    choice = growth.victims.for_need(model, need, in_turn=False)
+    if choice is not None:
+        growth.soon.take(choice[0].machine, choice[0].shares)
+
+
+def _no_room(model: Model, need: Need, growth: _Growth) -> Refuse | None:
     """Wait while others are busy; refuse when what stands in the way is kept for good."""
-    kept = 0
-    for name, other in models.items():
-        if name == model.spec.name:
-            continue
-        mine = sorted((r.memory_bytes for r in staying if r.model == name), reverse=True)
-        kept += sum(mine[: floor(other)])
-    if kept + need <= fleet.machine.memory_bytes:
-        return []
+    kept: list[Replica] = []
+    for name, own in growth.staying.items():
+        if name != model.spec.name and (count := floor(growth.models[name])):
+            kept += sorted(own, key=lambda replica: -replica.memory_bytes)[:count]
+    machines = growth.fleet.machines
+    if not kept or Room(machines, kept).best(need) is not None:
+        return None
+    name = model.spec.name
     why = (
-        f"cannot place {model.spec.name}: it needs {format_bytes(need)}, and models that are kept loaded hold "
-        f"{format_bytes(kept)} of {format_bytes(fleet.machine.memory_bytes)} "
+        f"cannot place {name}: it needs {needs_text(need, machines)}, and models that are kept loaded hold "
+        f"{format_bytes(sum(r.memory_bytes for r in kept))} of {format_bytes(sum(m.memory_bytes for m in machines))} "
         "(try: modelgrid model unload, or scaling.min: 0 for one of them)"
     )
-    return [Refuse(model.spec.name, why, RETRY_AFTER_FULL_S)]
+    return Refuse(name, why, RETRY_AFTER_FULL_S)
+
+
+def _leaving(actions: Iterable[Action]) -> set[ReplicaId]:
+    return {action.replica for action in actions if isinstance(action, Drain | Stop | Sleep)}
 
 
 def _why_start(model: Model, is_first: bool) -> str:
@@ -298,8 +374,12 @@ def _why_start(model: Model, is_first: bool) -> str:
     return "its replicas were busy" + again
 
 
-def _own(model: Model, replicas: Sequence[Replica]) -> list[Replica]:
-    return [replica for replica in replicas if replica.model == model.spec.name and replica.state not in LEAVING]
+def _by_model(replicas: Iterable[Replica]) -> dict[ModelName, list[Replica]]:
+    found: defaultdict[ModelName, list[Replica]] = defaultdict(list)
+    for replica in replicas:
+        if replica.state not in LEAVING:
+            found[replica.model].append(replica)
+    return dict(found)
 
 
 def _slug(name: str) -> str:

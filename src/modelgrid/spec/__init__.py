@@ -5,14 +5,28 @@ from modelgrid.spec.fleet import (
     Drain,
     Failures,
     Fleet,
-    Machine,
     Model,
     Refuse,
+    Sleep,
     Start,
     Stop,
+    Wake,
     Wish,
 )
 from modelgrid.spec.launch import Environment, Exited, FirstRequest, Launch, Running, Seen
+from modelgrid.spec.machine import (
+    LOCAL,
+    MAIN,
+    Asleep,
+    Device,
+    Machine,
+    Need,
+    Place,
+    Share,
+    cpu_machine,
+    shares_of,
+    sum_of,
+)
 from modelgrid.spec.messages import (
     AccessKey,
     Choice,
@@ -30,16 +44,21 @@ from modelgrid.spec.messages import (
     Virtual,
 )
 from modelgrid.spec.model import Limits, ModelName, ModelSpec, ReplicaId, Scaling, VirtualSpec
+from modelgrid.spec.pulse import Pulse
 from modelgrid.spec.replica import MOVES, IllegalMove, Replica, State
 from modelgrid.spec.status import Event, KeyStatus, LogLines, ModelStatus, NewKey, ReplicaStatus, Status, Why
 from modelgrid.spec.unknown import Unknown
 
 __all__ = [
+    "LOCAL",
+    "MAIN",
     "MOVES",
     "AccessKey",
     "Action",
+    "Asleep",
     "Choice",
     "Demand",
+    "Device",
     "Drain",
     "Environment",
     "Event",
@@ -59,9 +78,12 @@ __all__ = [
     "ModelName",
     "ModelSpec",
     "ModelStatus",
+    "Need",
     "NewKey",
     "Outcome",
     "Parameters",
+    "Place",
+    "Pulse",
     "Quota",
     "Refuse",
     "Replica",
@@ -73,6 +95,8 @@ __all__ = [
     "Running",
     "Scaling",
     "Seen",
+    "Share",
+    "Sleep",
     "Start",
     "State",
     "Status",
@@ -82,6 +106,10 @@ __all__ = [
     "Unknown",
     "Virtual",
     "VirtualSpec",
+    "Wake",
     "Why",
     "Wish",
+    "cpu_machine",
+    "shares_of",
+    "sum_of",
 ]

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
+from modelgrid.spec.machine import LOCAL, Asleep, Machine, Need, Share
 from modelgrid.spec.model import ModelName, ModelSpec, ReplicaId
+from modelgrid.spec.pulse import Pulse
 from modelgrid.spec.replica import Replica
 from modelgrid.spec.unknown import Unknown
 
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What replicas are placed on."""
-
-    memory_bytes: int  # what models may take
-    accelerator: str = "cpu"  # "cpu" or "cuda"
-    source: str = "measured"  # where memory_bytes comes from, for people
-    counts_resident: bool = True  # whether a process's resident memory counts against memory_bytes
-    gpu_bytes: int | None = None  # all the memory of the GPU that models run on
-    torch_wheel: str | None = None  # e.g. "torch==2.13.0", where the package index has a build for this machine
+_STILL = Pulse()
 
 
 class Wish(StrEnum):
@@ -45,13 +38,17 @@ class Model:
     """A model, and what is known of the demand for it."""
 
     spec: ModelSpec
-    memory_bytes: int | Unknown  # what one replica needs
+    need: Need | Unknown  # what one replica takes
     runtime: str = "process"  # which runtime runs its replicas
     waiting: int = 0  # requests that wait in gateways for a replica
     waiting_since: float | None = None  # when the oldest of them came
     last_used: float = 0.0
     failures: Failures = Failures()
     wish: Wish | None = None
+    rate: float = 0.0  # requests a second, lately
+    load_s: float | None = None  # what a start takes, as the last ones did; None: nobody has seen one
+    sleep: Asleep | None = None  # what it takes asleep; None: it can't sleep
+    pulse: Pulse = _STILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +56,45 @@ class Fleet:
     """A picture of everything at one moment. `next` numbers the next replica."""
 
     now: float
-    machine: Machine
+    machines: tuple[Machine, ...]
     models: tuple[Model, ...] = ()
     replicas: tuple[Replica, ...] = ()
     next: int = 1
     blind: frozenset[str] = frozenset()  # runtimes that can't say what is there: nothing is started on them
-    resident: Mapping[ReplicaId, int] = field(
-        default_factory=dict
-    )  # bytes held now, where they count as machine memory
+    held: Mapping[ReplicaId, Mapping[str, int]] = field(default_factory=dict)  # bytes measured now, by device
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a new replica of `model`."""
+    """Start a new replica of `model` on `machine`."""
 
     replica: ReplicaId
     model: ModelName
-    memory_bytes: int
+    shares: tuple[Share, ...]
     why: str
+    machine: str = LOCAL
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Send nothing new to a replica; let it finish what it has."""
+    """Send nothing new to a replica; let it finish what it has, and then end or sleep."""
+
+    replica: ReplicaId
+    why: str
+    then: Literal["stop", "sleep"] = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Tell a drained replica to give its GPU memory back, and to keep what makes it quick to wake."""
+
+    replica: ReplicaId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Tell a replica that sleeps to take its memory again and serve."""
 
     replica: ReplicaId
     why: str
@@ -105,4 +118,4 @@ class Refuse:
     retry_after_s: float
 
 
-Action = Start | Drain | Stop | Refuse
+Action = Start | Drain | Sleep | Wake | Stop | Refuse

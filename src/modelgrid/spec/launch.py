@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from modelgrid.spec.machine import LOCAL
 from modelgrid.spec.model import ModelName, ReplicaId
 
 
@@ -44,6 +45,16 @@ class FirstRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepCalls:
+    """How an engine is told to sleep and to wake, below the server's root: POSTs, answered when it is done."""
+
+    sleep: str  # "/sleep?level=1"
+    wake: tuple[str, ...]  # one after the other: "/wake_up"
+    is_sleeping: str  # a GET that answers {"is_sleeping": …}
+    timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """What to run, where it will be heard, and what tells that it works.
 
@@ -65,6 +76,8 @@ class Launch:
     health: str = "/health"  # path below the server's root; remote: below its base URL
     first_request: FirstRequest | None = None
     memory_bytes: int = 0
+    gpus: tuple[int, ...] | None = None  # the driver's indices of those that it may see; None: all of them
+    sleep: SleepCalls | None = None  # how it is put to sleep; None: it can't sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +106,5 @@ class Seen:
     model: ModelName
     revision: str
     state: Running | Exited
+    machine: str = LOCAL
+    devices: tuple[str, ...] = ()  # the GPUs that it was started on, by `Device.name`

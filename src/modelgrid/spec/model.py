@@ -29,6 +29,8 @@ class Scaling:
     max: int = 1
     idle_s: float = 900.0
     target: int = 16
+    ttft_s: float | None = None  # objective: the first token within so long; None: `target` alone decides
+    attain: float = 0.95  # for this share of requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class ModelSpec:
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     memory_bytes: int | None = None  # None: estimated from the weights
+    gpus: float | None = None  # see `Need.gpus`
+    main_bytes: int | None = None  # main memory beside its GPUs; None: the engine knows
+    priority: int = 0  # a higher one gets memory first, and is made to give it up last
+    sleep: int | None = None  # the level at which it may sleep, instead of being stopped, when room is needed
     scaling: Scaling = Scaling()
     limits: Limits = Limits()
     parameters: Parameters | None = None  # what it does to requests
@@ -110,6 +116,8 @@ _ELSEWHERE = frozenset(
         "health_timeout_s",
         "stop_grace_s",
         "memory_bytes",
+        "main_bytes",
+        "priority",
     }
 )
 _RUNS_AS = tuple(field.name for field in dataclasses.fields(ModelSpec) if field.name not in _ELSEWHERE)

@@ -43,6 +43,13 @@ _MIGRATIONS: Final = (
     """
     ALTER TABLE events ADD COLUMN reason TEXT;
     """,
+    # Memory is counted by device: what was there lived in main memory, or on the one GPU that was looked at.
+    """
+    UPDATE replicas SET body = json_set(
+        body, '$.shares', json_array(json_object('device', 'cpu', 'memory_bytes', json_extract(body, '$.memory_bytes')))
+    )
+    WHERE json_extract(body, '$.shares') IS NULL;
+    """,
 )
 _NEXT_STEP: Final = "move it away and start again: running engines are found and adopted"
 

@@ -10,11 +10,12 @@ import pytest
 from modelgrid.engines import ENGINES, Engine
 from modelgrid.engines.words import placeholders
 from modelgrid.runtimes.placeholders import fill
-from modelgrid.spec import Launch, Machine, ModelName, ModelSpec, ReplicaId
+from modelgrid.spec import Launch, ModelName, ModelSpec, ReplicaId
 from modelgrid.spec.operations import OPERATIONS
+from places import GIB, on_cpu, on_cuda
 
 KEY = "canary-key"
-MACHINES = (Machine(16 << 30), Machine(80 << 30, "cuda"), Machine(8 << 30, torch_wheel="torch==2.12.1"))
+PLACES = (on_cpu(), on_cuda(), on_cpu(8 * GIB, torch_wheel="torch==2.12.1"))
 VALUES = {"port": "4321", "host": "127.0.0.1", "python": "/env/bin/python", "bin": "/env/bin"}
 
 LOADS_WEIGHTS = {"vllm", "transformers", "embeddings"}
@@ -44,7 +45,7 @@ def engine(model: ModelSpec) -> Engine:
     return ENGINES[model.engine]
 
 
-@pytest.fixture(params=MACHINES, ids=lambda machine: f"{machine.accelerator}-{machine.torch_wheel}")
+@pytest.fixture(params=PLACES, ids=lambda place: f"{place.accelerator}-{place.machine.torch_wheel}")
 def launch(request: pytest.FixtureRequest, model: ModelSpec, engine: Engine) -> Launch:
     weights = (
         f"/models/{model.source}" if engine.name in LOADS_WEIGHTS and model.source == "owner/name" else model.source
@@ -111,7 +112,7 @@ def test_a_program_of_the_users_gets_placeholders_and_braces(written: str, arriv
         memory_bytes=1,
     )
     assert ENGINES["custom"].problems(spec) == []
-    launch = ENGINES["custom"].launch(spec, ReplicaId("x-1"), MACHINES[0], None, KEY)
+    launch = ENGINES["custom"].launch(spec, ReplicaId("x-1"), PLACES[0], None, KEY)
     filled = [fill(text, VALUES) for text in (*launch.argv, launch.env["A"])]
     assert filled == ["serve", arrives, arrives, arrives]
 
@@ -156,7 +157,7 @@ def test_a_local_model_asks_no_hub(engine: Engine, launch: Launch) -> None:
 def test_code_that_comes_with_weights_runs_only_when_asked_for(model: ModelSpec, engine: Engine) -> None:
     def argv(trusts: bool) -> tuple[str, ...]:
         asked = dataclasses.replace(model, trust_remote_code=trusts)
-        return engine.launch(asked, ReplicaId("x-1"), MACHINES[0], "/w", KEY).argv
+        return engine.launch(asked, ReplicaId("x-1"), PLACES[0], "/w", KEY).argv
 
     assert "--trust-remote-code" not in argv(False)
     assert ("--trust-remote-code" in argv(True)) == (engine.name in LOADS_WEIGHTS)
@@ -166,5 +167,5 @@ def test_the_same_specification_makes_the_same_launch(model: ModelSpec, engine: 
     weights = (
         f"/models/{model.source}" if engine.name in LOADS_WEIGHTS and model.source == "owner/name" else model.source
     )
-    again = [engine.launch(model, ReplicaId("x-2"), machine, weights, KEY) for machine in MACHINES]
+    again = [engine.launch(model, ReplicaId("x-2"), place, weights, KEY) for place in PLACES]
     assert launch in again

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, ReplicaId, State, Wish
+from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, ReplicaId, Share, State, Wish
 from modelgrid.spec.reason import Cause, Reason
 from modelgrid.store import EVENTS_KEPT, KeyNameRefused, KeyRecord, MemoryStore, Saved, Store, UnknownKey, open_store
 
@@ -36,7 +36,7 @@ def replica(name: str = "mine-1", state: State = State.READY) -> Replica:
         model=MINE,
         revision="0123456789ab",
         state=state,
-        memory_bytes=3 * 2**40 + 1,
+        shares=(Share("gpu0", 3 * 2**40 + 1), Share("cpu", 1)),
         since=1_700_000_000.25,
         created=1_700_000_000.125,
         why="naïve “quotes”, \n lines and 🙂",

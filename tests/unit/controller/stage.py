@@ -28,6 +28,7 @@ from modelgrid.spec import (
     Route,
     RoutingTable,
     Scaling,
+    cpu_machine,
 )
 from modelgrid.spec.messages import Series, decode_table, encode
 from modelgrid.store import MemoryStore, Store
@@ -159,7 +160,7 @@ class Stage:
     clock: Clock
     fakes: FakeWorld
     config: Config
-    machine: Machine = field(default_factory=lambda: Machine(MACHINE_BYTES))
+    machine: Machine = field(default_factory=lambda: cpu_machine(MACHINE_BYTES))
     bad_config: str | None = None
     engines: list[Engine] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)

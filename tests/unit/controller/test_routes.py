@@ -18,11 +18,11 @@ from modelgrid.spec import (
     Failures,
     Fleet,
     Limits,
-    Machine,
     Model,
     ModelName,
     ModelSpec,
     ModelStatus,
+    Need,
     Parameters,
     Quota,
     Refuse,
@@ -43,17 +43,21 @@ from modelgrid.spec import (
     Virtual,
     VirtualSpec,
     Wish,
+    cpu_machine,
+    shares_of,
 )
 from modelgrid.spec.operations import OPERATIONS
 
 A = ModelName("a")
 ALL = OPERATIONS
 SPEC = ModelSpec(A, "custom", aliases=("gpt",), command=("x",), limits=Limits(7, 9.0), scaling=Scaling(1, 3))
-MODEL = Model(SPEC, 4, waiting=2, last_used=90.0)
+MODEL = Model(SPEC, Need(4), waiting=2, last_used=90.0)
 
 
 def replica(id: str, state: State, *, in_flight: int | None = 0) -> Replica:
-    made = Replica(ReplicaId(id), A, SPEC.revision, state, 4, since=95.0, created=94.0, why=f"{state} because")
+    made = Replica(
+        ReplicaId(id), A, SPEC.revision, state, shares_of(4), since=95.0, created=94.0, why=f"{state} because"
+    )
     return replace(made, in_flight=in_flight)
 
 
@@ -62,11 +66,11 @@ def target(id: str) -> Target:
 
 
 def fleet(model: Model, *replicas: Replica) -> Fleet:
-    return Fleet(100.0, Machine(10, source="machine.memory"), (model,), replicas)
+    return Fleet(100.0, (replace(cpu_machine(10), source="machine.memory"),), (model,), replicas)
 
 
 B = ModelName("b")
-OTHER = Model(ModelSpec(B, "embeddings", source="x/y", limits=Limits(2, 3.0)), 4)
+OTHER = Model(ModelSpec(B, "embeddings", source="x/y", limits=Limits(2, 3.0)), Need(4))
 SMART = VirtualSpec(
     ModelName("smart"), Virtual(choices=(Choice(model="b"), Choice(model="a")), spill_over=8), aliases=("gpt-4o",)
 )

@@ -14,7 +14,16 @@ from modelgrid.config import Config, ConfigError, ConfigProblem, GatewayConfig
 from modelgrid.controller import Launches, Settings
 from modelgrid.controller.phases import Phases
 from modelgrid.controller.tablefile import read_table, write_table
-from modelgrid.spec import Machine, ModelName, ModelSpec, ReplicaId, RoutingTable
+from modelgrid.spec import (
+    ModelName,
+    ModelSpec,
+    Replica,
+    ReplicaId,
+    RoutingTable,
+    State,
+    cpu_machine,
+    shares_of,
+)
 from modelgrid.spec.messages import decode_table
 
 GOOD = Config(digest="1")
@@ -129,15 +138,21 @@ def test_what_is_served_is_in_force_whatever_the_file_says_by_now() -> None:
 
 @pytest.fixture
 def launches(tmp_path: Path) -> Callable[[bytes], Launches]:
-    return lambda secret: Launches(Machine(10), tmp_path, secret)
+    return lambda secret: Launches(cpu_machine(10), tmp_path, secret)
 
 
 CUSTOM = ModelSpec(ModelName("a"), "custom", command=("x", "{port}"), memory_bytes=4)
 
 
+def replica(id: str, memory_bytes: int = 4) -> Replica:
+    return Replica(
+        ReplicaId(id), CUSTOM.name, CUSTOM.revision, State.STARTING, shares_of(memory_bytes), 0.0, 0.0, "because"
+    )
+
+
 def test_a_replica_s_key_is_the_same_each_time_and_another_for_each(launches: Callable[[bytes], Launches]) -> None:
-    def key(replica: str, secret: bytes = b"one") -> str | None:
-        return launches(secret).launch(CUSTOM, ReplicaId(replica), 4).key
+    def key(id: str, secret: bytes = b"one") -> str | None:
+        return launches(secret).launch(CUSTOM, replica(id)).key
 
     assert key("a-1") == key("a-1")
     assert len({key("a-1"), key("a-2"), key("a-1", b"two")}) == 3
@@ -145,11 +160,11 @@ def test_a_replica_s_key_is_the_same_each_time_and_another_for_each(launches: Ca
 
 
 def test_a_replica_s_key_is_shown_nowhere(launches: Callable[[bytes], Launches]) -> None:
-    launch = launches(b"one").launch(CUSTOM, ReplicaId("a-1"), 4)
+    launch = launches(b"one").launch(CUSTOM, replica("a-1"))
     assert launch.key is not None
     assert launch.key not in repr(launch)
     assert all(launch.key not in word for word in launch.argv)
 
 
 def test_a_launch_says_what_was_planned_for_it(launches: Callable[[bytes], Launches]) -> None:
-    assert launches(b"one").launch(CUSTOM, ReplicaId("a-1"), 6).memory_bytes == 6
+    assert launches(b"one").launch(CUSTOM, replica("a-1", 6)).memory_bytes == 6

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from modelgrid.engines import ENGINES
-from modelgrid.spec import Environment, FirstRequest, Launch, Machine, ModelName, ModelSpec, ReplicaId
+from modelgrid.spec import Environment, FirstRequest, Launch, ModelName, ModelSpec, Place, ReplicaId
+from places import GIB, on_cpu, on_cuda
 
-CPU = Machine(memory_bytes=16 << 30, accelerator="cpu", torch_wheel="torch==2.13.0")
-CUDA = Machine(memory_bytes=80 << 30, accelerator="cuda")
+CPU = on_cpu(torch_wheel="torch==2.13.0")
+CUDA = on_cuda()
 QWEN = "/models/Qwen/Qwen2.5-0.5B-Instruct"
 CHAT = FirstRequest(
     "/v1/chat/completions",
@@ -20,8 +21,8 @@ def spec(engine: str, **fields: object) -> ModelSpec:
     return dataclasses.replace(ModelSpec(ModelName("qwen"), engine), **fields)  # type: ignore[arg-type]  # any field
 
 
-def launched(model: ModelSpec, machine: Machine = CPU, weights: str | None = None) -> Launch:
-    return ENGINES[model.engine].launch(model, ReplicaId("qwen-1"), machine, weights, "secret")
+def launched(model: ModelSpec, place: Place = CPU, weights: str | None = None) -> Launch:
+    return ENGINES[model.engine].launch(model, ReplicaId("qwen-1"), place, weights, "secret")
 
 
 def test_vllm_on_a_cpu() -> None:
@@ -239,7 +240,7 @@ def test_an_address_becomes_a_base_url() -> None:
 
 
 def test_vllm_takes_what_was_planned_of_a_gpu_unless_told_otherwise() -> None:
-    gpu = Machine(memory_bytes=76 << 30, accelerator="cuda", gpu_bytes=80 << 30)
+    gpu = on_cuda(20 * GIB)
     model = ModelSpec(ModelName("m"), "vllm", source="a/b", memory_bytes=20 << 30)
     argv = ENGINES["vllm"].launch(model, ReplicaId("m-1"), gpu, "/w", "k").argv
     assert argv[argv.index("--gpu-memory-utilization") + 1] == "0.250"

@@ -9,8 +9,9 @@ import pytest
 from modelgrid.engines import ENGINES
 from modelgrid.engines.first import first_request
 from modelgrid.engines.types import TYPES
-from modelgrid.spec import FirstRequest, Machine, ModelName, ModelSpec, ReplicaId
+from modelgrid.spec import FirstRequest, ModelName, ModelSpec, ReplicaId
 from modelgrid.spec.operations import OPERATIONS, PATHS, operation_at
+from places import on_cpu
 
 TEXT = ("chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize")
 EMBED = ("embeddings", "rerank", "score", "pooling", "tokenize", "detokenize")
@@ -44,7 +45,7 @@ def served(model: ModelSpec) -> tuple[str, ...]:
 
 
 def first(model: ModelSpec) -> str | None:
-    launch = ENGINES[model.engine].launch(model, ReplicaId("m-1"), Machine(16 << 30), "/weights/y", "k")
+    launch = ENGINES[model.engine].launch(model, ReplicaId("m-1"), on_cpu(), "/weights/y", "k")
     return launch.first_request.path if launch.first_request else None
 
 

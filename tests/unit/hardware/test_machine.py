@@ -14,7 +14,11 @@ import pytest
 
 from modelgrid.config import MachineConfig
 from modelgrid.hardware import Gpu, largest_gpu, measure_machine
-from modelgrid.spec import Machine
+from modelgrid.spec import (
+    MAIN,
+    Device,
+    Machine,
+)
 
 GIB = 2**30
 SMALL = Gpu("NVIDIA L4", "GPU-aaaa-1", 24 * GIB)
@@ -73,6 +77,9 @@ class Driver:
         )
 
 
+MAIN_MEMORY = Device(MAIN, int(GIB * 0.8), GIB)
+
+
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     """The driver's library for this test, also on a machine that has a real one."""
@@ -95,11 +102,9 @@ def root(tmp_path: Path) -> Path:
 def test_the_largest_gpu_is_what_models_may_take_but_for_a_reserve(driver: Driver, root: Path) -> None:
     driver.gpus = (SMALL, LARGE)
     assert measure_machine(MachineConfig(), "torch==2.13.0", environ={}, root=root) == Machine(
-        memory_bytes=int(140 * GIB * 0.95),
+        (MAIN_MEMORY, Device("gpu0", int(140 * GIB * 0.95), 140 * GIB, 0, LARGE.uuid)),
         accelerator="cuda",
         source="NVIDIA H200",
-        counts_resident=False,
-        gpu_bytes=140 * GIB,
         torch_wheel="torch==2.13.0",
     )
     assert driver.shutdowns == 1
@@ -107,25 +112,16 @@ def test_the_largest_gpu_is_what_models_may_take_but_for_a_reserve(driver: Drive
 
 def test_without_a_gpu_most_of_main_memory_is(driver: Driver, root: Path) -> None:
     assert measure_machine(MachineConfig(), None, environ={}, root=root) == Machine(
-        memory_bytes=int(GIB * 0.8),
-        accelerator="cpu",
-        source="80 % of 1.0 GiB of memory (the limit of this cgroup)",
-        counts_resident=True,
+        (MAIN_MEMORY,), source="80 % of 1.0 GiB of memory (the limit of this cgroup)"
     )
 
 
 @pytest.mark.parametrize("gpus", [(), (SMALL,)])
-def test_configured_memory_wins_and_is_resident_only_without_a_gpu(
-    driver: Driver, root: Path, gpus: tuple[Gpu, ...]
-) -> None:
+def test_configured_memory_is_of_the_gpu_where_there_is_one(driver: Driver, root: Path, gpus: tuple[Gpu, ...]) -> None:
     driver.gpus = gpus
-    assert measure_machine(MachineConfig(5), None, environ={}, root=root) == Machine(
-        memory_bytes=5,
-        accelerator="cuda" if gpus else "cpu",
-        source="machine.memory",
-        counts_resident=not gpus,
-        gpu_bytes=gpus[0].memory_bytes if gpus else None,
-    )
+    machine = measure_machine(MachineConfig(5), None, environ={}, root=root)
+    assert (machine.memory_bytes, machine.source) == (5, "machine.memory")
+    assert [device.memory_bytes for device in machine.devices if not device.is_gpu] == [int(GIB * 0.8) if gpus else 5]
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelgrid.spec import (
+    MAIN,
     Exited,
     Failures,
     Fleet,
-    Machine,
     Model,
     ModelName,
     ModelSpec,
+    Need,
     Replica,
     ReplicaId,
     Running,
@@ -20,6 +21,8 @@ from modelgrid.spec import (
     State,
     Unknown,
     Wish,
+    cpu_machine,
+    shares_of,
 )
 
 NOW = 10_000.0
@@ -51,7 +54,7 @@ def model(
 ) -> Model:
     return Model(
         spec(name, min=min, max=max, idle_s=idle_s, target=target, args=args),
-        memory_bytes,
+        memory_bytes if isinstance(memory_bytes, Unknown) else Need(memory_bytes),
         runtime=runtime,
         waiting=waiting,
         waiting_since=NOW - waited_s if waiting else None,
@@ -88,7 +91,7 @@ def replica(
         ModelName(name),
         spec(name, args=args).revision,
         state,
-        memory_bytes,
+        shares_of(memory_bytes),
         since=NOW - in_state_s,
         created=created,
         why=why,
@@ -111,7 +114,8 @@ def fleet(
     blind: frozenset[str] = frozenset(),
     resident: dict[ReplicaId, int] | None = None,
 ) -> Fleet:
-    return Fleet(NOW, Machine(memory_bytes), tuple(models), tuple(replicas), next, blind, resident or {})
+    held = {id: {MAIN: bytes} for id, bytes in (resident or {}).items()}
+    return Fleet(NOW, (cpu_machine(memory_bytes),), tuple(models), tuple(replicas), next, blind, held)
 
 
 def running(id: str, *, args: tuple[str, ...] = (), memory_bytes: int | None = None) -> Seen:

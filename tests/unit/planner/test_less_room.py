@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from modelgrid.planner import Facts, observe, plan
-from modelgrid.spec import Drain, Fleet, Model, ReplicaId, Start, State, Wish
+from modelgrid.spec import (
+    MAIN,
+    Drain,
+    Fleet,
+    Model,
+    ReplicaId,
+    Start,
+    State,
+    Wish,
+)
 from unit.planner.fleets import NOW, fleet, model, replica, running
 
 NOW_ONLY = "models may take 5 B now"
@@ -43,11 +52,11 @@ def test_a_fixed_port_is_free_before_it_is_used_again() -> None:
 def test_one_that_holds_too_much_does_not_take_its_neighbours_along() -> None:
     replicas = (replica("a-1", memory_bytes=4), replica("b-1", memory_bytes=3), replica("c-1", memory_bytes=3))
     models = (model("a", 4), model("b", 2), model("c", 2))
-    resident = {ReplicaId("a-1"): 8, ReplicaId("b-1"): 3, ReplicaId("c-1"): 3}
+    held = {ReplicaId("a-1"): {MAIN: 8}, ReplicaId("b-1"): {MAIN: 3}, ReplicaId("c-1"): {MAIN: 3}}
     facts = Facts(NOW, seen={one.replica: one for one in (running("a-1"), running("b-1"), running("c-1"))})
-    first = observe(Fleet(NOW, fleet().machine, models, replicas, resident=resident), facts)
+    first = observe(Fleet(NOW, fleet().machines, models, replicas, held=held), facts)
     assert [r.state for r in first.replicas] == [State.FAILED, State.READY, State.READY]
-    second = observe(Fleet(NOW, fleet().machine, models, first.replicas, resident=resident), facts)
+    second = observe(Fleet(NOW, fleet().machines, models, first.replicas, held=held), facts)
     assert [r.state for r in second.replicas] == [State.FAILED, State.READY, State.READY]
 
 

@@ -9,7 +9,19 @@ import pytest
 
 from modelgrid.planner import apply
 from modelgrid.planner.life import move
-from modelgrid.spec import MOVES, Drain, IllegalMove, ModelName, Refuse, Replica, ReplicaId, Start, State, Stop
+from modelgrid.spec import (
+    MOVES,
+    Drain,
+    IllegalMove,
+    ModelName,
+    Refuse,
+    Replica,
+    ReplicaId,
+    Start,
+    State,
+    Stop,
+    shares_of,
+)
 from unit.planner.fleets import NOW, fleet, model, replica
 
 A = ReplicaId("a-1")
@@ -32,9 +44,17 @@ def test_illegal_moves_are_defects(before: State, after: State) -> None:
 def test_a_start_is_known_before_it_is_done() -> None:
     asked = model(runtime="remote")
     expected = Replica(
-        A, ModelName("a"), asked.spec.revision, State.STARTING, 4, NOW, NOW, "requests waited", runtime="remote"
+        A,
+        ModelName("a"),
+        asked.spec.revision,
+        State.STARTING,
+        shares_of(4),
+        NOW,
+        NOW,
+        "requests waited",
+        runtime="remote",
     )
-    assert apply(fleet([asked]), [Start(A, ModelName("a"), 4, "requests waited")]) == (expected,)
+    assert apply(fleet([asked]), [Start(A, ModelName("a"), shares_of(4), "requests waited")]) == (expected,)
 
 
 def test_a_drain() -> None:

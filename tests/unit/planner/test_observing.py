@@ -8,7 +8,18 @@ from dataclasses import replace
 import pytest
 
 from modelgrid.planner import Facts, Lap, observe
-from modelgrid.spec import Event, Failures, Fleet, Model, ModelName, Replica, ReplicaId, Seen, State
+from modelgrid.spec import (
+    Event,
+    Failures,
+    Fleet,
+    Model,
+    ModelName,
+    Replica,
+    ReplicaId,
+    Seen,
+    State,
+    shares_of,
+)
 from unit.planner.fleets import NOW, exited, fleet, model, replica, running
 
 A = ReplicaId("a-1")
@@ -210,7 +221,7 @@ def test_what_runs_and_is_wanted_is_adopted() -> None:
         NAME,
         model().spec.revision,
         State.STARTING,
-        4,
+        shares_of(4),
         since=NOW,
         created=NOW,
         why="it ran already",
@@ -271,7 +282,7 @@ def test_nobody_goes_who_eats_what_was_planned() -> None:
 def test_an_overeater_that_leaves_takes_nobody_along() -> None:
     known, facts = eaters(("a-1", 7), ("b-2", 4), planned=3)
     for state in (State.DRAINING, State.STOPPING, State.FAILED):
-        leaving = replace(known.replicas[0], state=state, memory_bytes=7, stops=1, in_flight=1)
+        leaving = replace(known.replicas[0], state=state, shares=shares_of(7), stops=1, in_flight=1)
         lap = observe(replace(known, replicas=(leaving, *known.replicas[1:])), facts)
         assert [replica.state for replica in lap.replicas] == [state, State.READY]
 

@@ -15,6 +15,7 @@ from modelgrid.spec import (
     Failures,
     Fleet,
     Model,
+    Need,
     Refuse,
     Replica,
     ReplicaId,
@@ -25,6 +26,7 @@ from modelgrid.spec import (
     Stop,
     Unknown,
     Wish,
+    sum_of,
 )
 from unit.planner.fleets import NOW, fleet, model, replica
 
@@ -88,8 +90,8 @@ def starts(actions: list[Action]) -> list[Start]:
 @given(fleets())
 def test_starts_never_take_more_than_there_is(given: Fleet) -> None:
     held = sum(replica.memory_bytes for replica in given.replicas)
-    asked = [action.memory_bytes for action in starts(plan(given))]
-    assert all(bytes == 0 for bytes in asked) or held + sum(asked) <= given.machine.memory_bytes
+    asked = [sum_of(action.shares) for action in starts(plan(given))]
+    assert all(bytes == 0 for bytes in asked) or held + sum(asked) <= given.machines[0].memory_bytes
 
 
 @settings(max_examples=150, deadline=None)
@@ -102,7 +104,9 @@ def test_every_start_has_an_id_of_its_own_and_is_of_a_model_that_may_start(given
     assert not set(ids) & {replica.id for replica in given.replicas}
     for action in actions:
         assert set(action.replica) <= set(string.ascii_lowercase + string.digits + ".-")
-        assert action.memory_bytes == known[action.model].memory_bytes
+        need = known[action.model].need
+        assert isinstance(need, Need)
+        assert sum_of(action.shares) == need.memory_bytes
         assert known[action.model].runtime not in given.blind
         assert known[action.model].failures.last + 0.5 < NOW
 

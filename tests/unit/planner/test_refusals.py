@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from modelgrid.planner import backoff, plan, retry_at
-from modelgrid.spec import Action, Drain, Failures, ModelName, Refuse, Replica, ReplicaId, Start, Unknown, Wish
+from modelgrid.spec import (
+    Action,
+    Drain,
+    Failures,
+    ModelName,
+    Refuse,
+    Replica,
+    ReplicaId,
+    Start,
+    Unknown,
+    Wish,
+    shares_of,
+)
 from unit.planner.fleets import NOW, fleet, model, replica
 
 A = ModelName("a")
@@ -53,11 +65,11 @@ def test_who_nobody_waits_for_is_not_refused_for_what_is_kept() -> None:
         (Failures(1, NOW - 0.5, "late", hopeless=True), [Refuse(A, "a failed once: late", 0.5)]),
         (
             Failures(3, NOW - 4, "it broke"),
-            [Start(ReplicaId("a-7"), A, 4, "requests waited for it, again after: it broke")],
+            [Start(ReplicaId("a-7"), A, shares_of(4), "requests waited for it, again after: it broke")],
         ),
         (
             Failures(1, NOW - 1, "late", hopeless=True),
-            [Start(ReplicaId("a-7"), A, 4, "requests waited for it, again after: late")],
+            [Start(ReplicaId("a-7"), A, shares_of(4), "requests waited for it, again after: late")],
         ),
     ],
     ids=["few: waited for", "many: told", "hopeless: told", "many: tried again", "hopeless: tried again"],

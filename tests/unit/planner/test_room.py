@@ -7,14 +7,27 @@ from dataclasses import replace
 import pytest
 
 from modelgrid.planner import plan
-from modelgrid.spec import Action, Drain, Failures, ModelName, Replica, ReplicaId, Start, State, Stop, Unknown, Wish
+from modelgrid.spec import (
+    Action,
+    Drain,
+    Failures,
+    ModelName,
+    Replica,
+    ReplicaId,
+    Start,
+    State,
+    Stop,
+    Unknown,
+    Wish,
+    shares_of,
+)
 from unit.planner.fleets import NOW, fleet, model, replica
 
 WAITED = "requests waited for it"
 
 
 def start(id: str, memory_bytes: int = 4, why: str = WAITED) -> Start:
-    return Start(ReplicaId(id), ModelName(id.rpartition("-")[0]), memory_bytes, why)
+    return Start(ReplicaId(id), ModelName(id.rpartition("-")[0]), shares_of(memory_bytes), why)
 
 
 def for_a(id: str) -> Drain:

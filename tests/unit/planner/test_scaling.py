@@ -6,7 +6,14 @@ import pytest
 
 from modelgrid.planner import plan
 from modelgrid.planner.scale import floor, wanted
-from modelgrid.spec import ModelName, ReplicaId, Start, State, Wish
+from modelgrid.spec import (
+    ModelName,
+    ReplicaId,
+    Start,
+    State,
+    Wish,
+    shares_of,
+)
 from unit.planner.fleets import fleet, model, replica
 
 
@@ -40,19 +47,19 @@ def test_by_hand_a_model_is_loaded_also_where_its_most_is_none() -> None:
 def test_all_that_are_missing_start_at_once_and_say_why() -> None:
     name = ModelName("a")
     assert plan(fleet([model(memory_bytes=1, max=3, waiting=9)])) == [
-        Start(ReplicaId("a-7"), name, 1, "requests waited for it"),
-        Start(ReplicaId("a-8"), name, 1, "its replicas were busy and requests waited"),
-        Start(ReplicaId("a-9"), name, 1, "its replicas were busy and requests waited"),
+        Start(ReplicaId("a-7"), name, shares_of(1), "requests waited for it"),
+        Start(ReplicaId("a-8"), name, shares_of(1), "its replicas were busy and requests waited"),
+        Start(ReplicaId("a-9"), name, shares_of(1), "its replicas were busy and requests waited"),
     ]
     assert plan(fleet([model(memory_bytes=1, max=2)], [replica(memory_bytes=1, in_flight=5)])) == [
-        Start(ReplicaId("a-7"), name, 1, "its replicas were busy")
+        Start(ReplicaId("a-7"), name, shares_of(1), "its replicas were busy")
     ]
     assert plan(fleet([model(memory_bytes=1, min=2, max=2)])) == [
-        Start(ReplicaId("a-7"), name, 1, "kept loaded (scaling.min)"),
-        Start(ReplicaId("a-8"), name, 1, "kept loaded (scaling.min)"),
+        Start(ReplicaId("a-7"), name, shares_of(1), "kept loaded (scaling.min)"),
+        Start(ReplicaId("a-8"), name, shares_of(1), "kept loaded (scaling.min)"),
     ]
     assert plan(fleet([model(memory_bytes=1, wish=Wish.LOADED)])) == [
-        Start(ReplicaId("a-7"), name, 1, "loaded by hand")
+        Start(ReplicaId("a-7"), name, shares_of(1), "loaded by hand")
     ]
 
 

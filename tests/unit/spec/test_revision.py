@@ -32,10 +32,14 @@ RUNNING_REPLICAS_DIFFER: dict[str, Any] = {
     "key": "k",
     "served": "s",
     "trust_remote_code": True,
+    "gpus": 2,
+    "sleep": 1,
 }
 RUNNING_REPLICAS_STAY: dict[str, Any] = {
     "aliases": ("a",),
     "memory_bytes": 5,
+    "main_bytes": 5,
+    "priority": 1,
     "scaling": Scaling(min=1),
     "limits": Limits(queue=1),
     "parameters": Parameters(strip=("x",)),

@@ -1,0 +1,1 @@
+"""``make bench-planner``: modelgrid's planner beside the ways of others, in one world."""

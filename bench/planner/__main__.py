@@ -1,0 +1,66 @@
+"""``make bench-planner``, or ``python -m bench.planner --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+
+from bench.planner.run import WAYS, Run, run
+from bench.planner.table import drawn_table, verdicts
+from bench.planner.workloads import Workload, workloads
+
+
+def main() -> None:
+    """Simulate, and print."""
+    options = _options()
+    known = workloads(options.load)
+    chosen = [_patient(known[name], options.patience) for name in _named(options.workload, list(known), "workload")]
+    ways = _named(options.way, list(WAYS), "way")
+    seeds = range(options.seed, options.seed + options.seeds)
+    runs: list[Run] = []
+    for workload in chosen:
+        for way in ways:
+            for seed in seeds:
+                runs.append(run(workload, way, seed))
+                sys.stderr.write(f"\r{workload.name}, {way}, seed {seed}: {runs[-1].wall_s:.1f} s \033[K")
+    sys.stderr.write("\r\033[K")
+    told = {workload.name: workload.told for workload in chosen}
+    sys.stdout.write(drawn_table(runs, told))
+    behind = verdicts(runs)
+    for line in behind:
+        sys.stdout.write(f"behind: {line}\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench-planner",
+        description="modelgrid's planner beside the ways of others: the same world, cost model, traces and seeds.",
+    )
+    parser.add_argument("--workload", metavar="NAMES", help=f"of {', '.join(workloads())}")
+    parser.add_argument("--way", metavar="NAMES", help=f"of {', '.join(WAYS)}")
+    parser.add_argument("--seeds", type=int, default=3, help="how many; the median counts (3)")
+    parser.add_argument("--seed", type=int, default=1, help="the first of them (1)")
+    parser.add_argument("--load", type=float, default=1.0, metavar="X", help="so many times the requests (1)")
+    parser.add_argument("--patience", type=float, metavar="S", help="callers leave after so long (300 s)")
+    return parser.parse_args()
+
+
+def _named(text: str | None, known: list[str], what: str) -> list[str]:
+    names = text.split(",") if text else known
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"cannot run {what} {', '.join(unknown)}: known are {', '.join(known)}")
+    return names
+
+
+def _patient(workload: Workload, patience_s: float | None) -> Workload:
+    """The same workload with callers who wait for so long."""
+    if patience_s is None:
+        return workload
+    return replace(
+        workload,
+        trace=lambda seed: [replace(request, patience_s=patience_s) for request in workload.trace(seed)],
+    )
+
+
+main()

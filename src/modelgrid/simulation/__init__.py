@@ -1,0 +1,1 @@
+"""The world in virtual time: the same planner over a trace of requests and a description of machines."""

@@ -1,0 +1,90 @@
+"""From a configuration, described machines and a trace to a world that can run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from modelgrid.engines import ENGINES
+from modelgrid.simulation.gpus import UNKNOWN
+from modelgrid.simulation.machines import Described, DescriptionError, MadeUp
+from modelgrid.simulation.speed import CPU, Hardware, estimated_speed
+from modelgrid.simulation.world import SimulatedModel
+from modelgrid.spec import ModelName, ModelSpec
+from modelgrid.spec.machine import Machine, Need
+from modelgrid.spec.units import parse_bytes
+
+_NOTHING = MadeUp()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Machines and models, ready for a trace."""
+
+    machines: tuple[Machine, ...]
+    models: tuple[SimulatedModel, ...]
+    prices: Mapping[str, float]
+    objectives: Mapping[ModelName, float | None]
+
+    @property
+    def names(self) -> list[ModelName]:
+        """The models that may be asked for, in order."""
+        return [model.name for model in self.models]
+
+
+def made_up_models(text: str) -> dict[str, MadeUp]:
+    """``20x16GB``: that many models of that size each, called m01, m02, …; several of these with ``+`` between them.
+    Raises DescriptionError."""
+    sizes: list[int] = []
+    for part in text.split("+"):
+        match = re.fullmatch(r"\s*(?:(\d+)x)?(\d\S*)\s*", part)
+        try:
+            if not match:
+                raise ValueError(f"{part!r} is not a number of models and a size")
+            sizes += [parse_bytes(match[2])] * int(match[1] or 1)
+        except ValueError as error:
+            raise DescriptionError(f"cannot make up models of {text!r}: {error} (write for example 20x16GB)") from error
+    digits = len(str(len(sizes)))
+    return {f"m{number:0{digits}}": MadeUp(memory_bytes=size) for number, size in enumerate(sizes, 1)}
+
+
+def scenario(specs: Sequence[ModelSpec], described: Described) -> Scenario:
+    """What can be simulated: the models of the configuration whose replicas run on machines, and those that are only
+    described. Raises DescriptionError."""
+    if not described.machines:
+        raise DescriptionError("cannot simulate without machines (try: --machines 8xH100)")
+    by_name = {spec.name: spec for spec in specs if ENGINES[spec.engine].runtime == "process"}
+    by_name |= {
+        ModelName(name): ModelSpec(ModelName(name), "custom") for name in described.models if name not in by_name
+    }
+    models = tuple(_model(spec, described.models.get(spec.name, _NOTHING), described) for spec in by_name.values())
+    if not models:
+        raise DescriptionError("cannot simulate without models (name a configuration, or try: --made-up 20x16GB)")
+    objectives = {
+        name: said if (said := described.models.get(name, _NOTHING).objective_s) is not None else spec.scaling.ttft_s
+        for name, spec in by_name.items()
+    }
+    return Scenario(described.machines, models, described.prices, objectives)
+
+
+def _model(spec: ModelSpec, said: MadeUp, described: Described) -> SimulatedModel:
+    memory_bytes = said.memory_bytes if said.memory_bytes is not None else spec.memory_bytes
+    if memory_bytes is None:
+        raise DescriptionError(
+            f"cannot simulate {spec.name}: nobody says how much memory it takes (write needs.memory into the "
+            f"configuration, or `models: {{{spec.name}: {{memory: 16GB}}}}` into the file of --machines)"
+        )
+    if said.priority is not None:
+        spec = replace(spec, priority=said.priority)
+    gpus = said.gpus if said.gpus is not None else spec.gpus
+    need = Need(memory_bytes, gpus, spec.main_bytes or 0)
+    speeds = {
+        machine.name: said.over(estimated_speed(memory_bytes, _hardware(machine, described), max(1, need.count)))
+        for machine in described.machines
+    }
+    return SimulatedModel(spec, need, speeds)
+
+
+def _hardware(machine: Machine, described: Described) -> Hardware:
+    return described.hardware.get(machine.name, UNKNOWN if machine.gpus else CPU)

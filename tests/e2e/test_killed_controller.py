@@ -6,18 +6,15 @@ import asyncio
 import contextlib
 import logging
 import random
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
-import httpx
 import psutil
 
 from e2e.conftest import MakeDaemon
 from e2e.daemon import Daemon, faulty, until
+from e2e.patient import Answers, call
+from e2e.standbys import Relief, standbys
 from modelgrid.client import ControlError, NotRunning
 from modelgrid.config.paths import find_paths
 from modelgrid.runtimes import census
@@ -28,7 +25,6 @@ KILLS = 50
 CALLERS = 8  # that ask for any model
 STEADY_CALLERS = 4  # that ask for the one that is kept: these never wait
 LONGEST_LIFE_S = 0.6  # of a controller
-PATIENCE_S = 60.0  # of a caller, over all its tries
 
 MODELS = {
     "kept": faulty("--delay", "0.1", memory="40MiB", scaling={"min": 1}),
@@ -49,12 +45,12 @@ def test_a_controller_that_is_killed_fifty_times_under_load_loses_no_request_and
     seed = random.SystemRandom().randrange(1 << 32)
     _log.warning("the seed is %d", seed)  # pytest shows it where the test fails
     daemon = make_daemon(MODELS, memory=BUDGET, workers=2).start()
-    with _standbys(daemon) as relief:
-        load = asyncio.run(_kill_under_load(daemon, relief, random.Random(seed)))
-    _log.warning(load.told())
-    assert load.unanswered[:5] == []
-    assert load.seen_twice == set()
-    assert set(load.answered) == set(MODELS)
+    with standbys(daemon) as relief:
+        answers, seen_twice = asyncio.run(_kill_under_load(daemon, relief, random.Random(seed)))
+    _log.warning(answers.told())
+    assert answers.unanswered[:5] == []
+    assert set(answers.answered) == set(MODELS)
+    assert seen_twice == set()
     with contextlib.suppress(AssertionError):
         until("replicas, processes and store agree", lambda: not _differences(daemon))
     assert _differences(daemon) == []
@@ -66,137 +62,22 @@ def test_a_controller_that_is_killed_fifty_times_under_load_loses_no_request_and
     assert _saved(daemon) == {}
 
 
-# Controllers: as many as are needed, each waiting for the one before it to be gone.
-
-
-@dataclass
-class _Relief:
-    """Further controllers, started as the supervisor starts its own: they wait for its lock. So the next one goes on
-    at once, where the supervisor would pause after a few deaths in a row."""
-
-    daemon: Daemon
-    argv: list[str]
-    environ: dict[str, str]
-    lock: int  # the lock file's inode
-    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def call(self) -> None:
-        """Have one more stand by."""
-        with (self.daemon.home / "standbys.out").open("ab") as out:
-            self.children.append(
-                subprocess.Popen(
-                    self.argv,
-                    env=self.environ,
-                    cwd=self.daemon.home,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                    start_new_session=True,
-                )
-            )
-
-    def in_charge(self) -> int | None:
-        """The process that holds the lock."""
-        for line in Path("/proc/locks").read_text().splitlines():
-            words = line.split()
-            if words[1:4] == ["FLOCK", "ADVISORY", "WRITE"] and words[5].endswith(f":{self.lock}"):
-                return int(words[4])
-        return None
-
-    def kill(self) -> None:
-        """Kill who is in charge, and wait until another one is."""
-        pid = until("a controller is in charge", self.in_charge)
-        psutil.Process(pid).kill()
-        until("another one is", lambda: self.in_charge() not in (None, pid))
-        for child in self.children:
-            child.poll()
-
-
-@contextlib.contextmanager
-def _standbys(daemon: Daemon) -> Iterator[_Relief]:
-    (controller,) = daemon.controllers()
-    lock = find_paths({"MODELGRID_HOME": str(daemon.home)}).run / "controller.lock"
-    environ = {name: value for name, value in controller.environ().items() if name != "MODELGRID_READY"}
-    relief = _Relief(daemon, controller.cmdline(), environ, lock.stat().st_ino)
-    try:
-        for _ in range(3):
-            relief.call()
-        yield relief
-    finally:
-        for child in relief.children:
-            child.kill()
-            child.wait()
-        # What is left is the supervisor's own, which may pause for some seconds first.
-        until("the supervisor's own is in charge", lambda: len(daemon.controllers()) == 1 and relief.in_charge())
-
-
-# The load, and what was seen of it from outside.
-
-
-@dataclass
-class _Load:
-    answered: Counter[str] = field(default_factory=Counter)
-    told_to_come_again: Counter[str] = field(default_factory=Counter)
-    unanswered: list[str] = field(default_factory=list)
-    seen_twice: set[str] = field(default_factory=set)
-    longest_s: float = 0.0
-
-    def told(self) -> str:
-        return (
-            f"{self.answered.total()} answered {dict(self.answered)}, "
-            f"told to come again {dict(self.told_to_come_again)}, "
-            f"the longest wait {self.longest_s:.1f} s, {len(self.unanswered)} unanswered"
-        )
-
-
-async def _kill_under_load(daemon: Daemon, relief: _Relief, dice: random.Random) -> _Load:
-    load = _Load()
+async def _kill_under_load(daemon: Daemon, relief: Relief, dice: random.Random) -> tuple[Answers, set[str]]:
+    answers = Answers()
+    seen_twice: set[str] = set()
     over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for models in [sorted(MODELS)] * CALLERS + [["kept"]] * STEADY_CALLERS:
-            group.create_task(_call(daemon, load, models, random.Random(dice.random()), over))
+            group.create_task(call(daemon, answers, models, random.Random(dice.random()), over))
         try:
             for _ in range(KILLS):
                 relief.call()
                 await _moment(daemon, dice)
                 await asyncio.to_thread(relief.kill)
-                load.seen_twice |= await asyncio.to_thread(_twice, daemon)
+                seen_twice |= await asyncio.to_thread(_twice, daemon)
         finally:
             over.set()
-    return load
-
-
-async def _call(daemon: Daemon, load: _Load, models: Sequence[str], dice: random.Random, over: asyncio.Event) -> None:
-    """One caller: a request after the other, each to its answer."""
-    async with httpx.AsyncClient(base_url=daemon.url, timeout=PATIENCE_S, trust_env=False) as client:
-        while not over.is_set():
-            model = dice.choice(models)
-            came = time.monotonic()
-            why = await _ask(client, load, model, is_stream=dice.random() < 0.5)
-            waited_s = time.monotonic() - came
-            load.longest_s = max(load.longest_s, waited_s)
-            if why is None:
-                load.answered[model] += 1
-            else:
-                load.unanswered.append(f"{model} after {waited_s:.1f} s: {why}")
-
-
-async def _ask(client: httpx.AsyncClient, load: _Load, model: str, *, is_stream: bool) -> str | None:
-    """Why a request got no answer; None when it did. Told to come again, it comes again when it was told to."""
-    body = {"model": model, "stream": is_stream, "messages": [{"role": "user", "content": "hello"}]}
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            answer = await client.post("/v1/chat/completions", json=body)
-        except httpx.HTTPError as error:
-            return f"{type(error).__name__}: {error}"
-        if answer.status_code == 200:
-            return None if not is_stream or answer.text.endswith("data: [DONE]\n\n") else f"cut off: {answer.text}"
-        pause_s = float(answer.headers.get("retry-after", "nan"))
-        if answer.status_code != 503 or not time.monotonic() + pause_s < deadline:
-            return f"{answer.status_code}: {answer.text}"
-        load.told_to_come_again[model] += 1
-        await asyncio.sleep(pause_s)
+    return answers, seen_twice
 
 
 async def _moment(daemon: Daemon, dice: random.Random) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DEADLINE = "60s"
 
 
-@click.command()
+@click.command(short_help="Simulate requests on machines, with the same planner.")
 @click.argument("trace", type=click.Path(path_type=Path), required=False)
 @ask.config_option
 @click.option("--machines", metavar="TEXT|FILE", help="8xH100, 2x8xH100, 4x24GB, cpu:64GiB, or a YAML file. [this one]")

@@ -102,6 +102,8 @@ def _lines(path: Path) -> Iterator[Line]:
         raise TraceError(f"cannot read the trace {path}: {error.strerror} (name a file that is there)") from error
     except UnicodeDecodeError as error:
         raise TraceError(f"cannot read the trace {path}: it is not UTF-8 text (save it as UTF-8)") from error
+    if not text.strip():
+        return iter(())
     is_json = text.lstrip()[:1] == "{"
     return _json_lines(path, text) if is_json else _csv_lines(path, text)
 

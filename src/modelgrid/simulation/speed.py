@@ -7,8 +7,8 @@ A model of a continuous-batching engine, as simple as tells the right order of t
 - Beyond `most_running` requests wait inside the engine.
 - A load is a fixed time (process, libraries, first request) and the bytes of the weights at a rate.
 
-Reading and writing don't slow each other down; an engine that reads in chunks comes close to that. Loads at the same
-time don't share their disk.
+What it leaves out: reading and writing don't slow each other down (an engine that reads in chunks comes close to
+that), loads at the same time don't share their disk, and models on one GPU don't share its arithmetic.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from modelgrid.simulation.engine import Phase
 from modelgrid.simulation.world import History, Span
@@ -41,35 +42,22 @@ def lanes(history: History, slices: int) -> list[Lane]:
 
 
 def waiting(history: History, slices: int) -> Mapping[ModelName, tuple[int, ...]]:
-    """The most that waited at once, in each slice, by model. Models for which nobody ever waited are not there."""
+    """The most that waited at once, in each slice, by model. Who is sent in the moment of coming does not wait; models
+    for which nobody ever waited are not there."""
     width_s = history.end / slices if history.end else 1.0
-    found: dict[ModelName, list[int]] = {}
-    now: dict[ModelName, tuple[int, int]] = {}  # the slice up to which it is told, and the count since
+    changes: dict[ModelName, list[tuple[float, int]]] = {}
     for at, model, count in history.waiting:
-        index = min(slices - 1, int(at / width_s))
-        counts = found.setdefault(model, [0] * slices)
-        told, before = now.get(model, (0, 0))
-        for each in range(told, index + 1):
-            counts[each] = max(counts[each], before)
-        counts[index] = max(counts[index], count)
-        now[model] = (index, count)
-    for model, (told, count) in now.items():
-        for each in range(told, slices):
-            found[model][each] = max(found[model][each], count)
-    # A request that is sent at once waits for no time at all: one at a time is nobody.
-    return {model: tuple(counts) for model, counts in found.items() if max(counts) > 1}
-
-
-def replicas(history: History, slices: int) -> Mapping[ModelName, tuple[float, ...]]:
-    """How many replicas were ready, on average, in each slice, by model."""
-    width_s = history.end / slices if history.end else 1.0
-    found: dict[ModelName, list[float]] = {}
-    for span in history.spans:
-        if span.phase is Phase.READY:
-            counts = found.setdefault(span.model, [0.0] * slices)
-            for index, overlap_s in _overlaps(span, width_s, slices):
-                counts[index] += overlap_s / width_s
-    return {model: tuple(counts) for model, counts in found.items()}
+        changes.setdefault(model, []).append((at, count))
+    found: dict[ModelName, tuple[int, ...]] = {}
+    for model, own in changes.items():
+        counts = [0] * slices
+        for (start, count), (end, _) in pairwise([*own, (history.end, 0)]):
+            if count and end > start:
+                for index in range(int(start / width_s), min(slices - 1, int(end / width_s)) + 1):
+                    counts[index] = max(counts[index], count)
+        if any(counts):
+            found[model] = tuple(counts)
+    return found
 
 
 def busiest(groups: Mapping[ModelName, Sequence[float]], most: int) -> list[ModelName]:

@@ -62,7 +62,7 @@ def test_a_timeline_tells_what_was_there() -> None:
     assert history.end == pytest.approx(31.0)
     (lane,) = timeline.lanes(history, 4)
     assert lane.phases == (Phase.LOADING, Phase.READY, Phase.READY, Phase.READY)
-    assert timeline.waiting(history, 4) == {"a": (2, 0, 0, 0)}
+    assert timeline.waiting(history, 4) == {"a": (2, 2, 0, 0)}
 
 
 def test_the_drawing_is_xml_and_shows_every_model() -> None:

@@ -51,7 +51,11 @@ def gateway_config(section: GatewaySection) -> GatewayConfig:
 
 def machine_config(section: MachineSection) -> MachineConfig:
     """What models may take."""
-    return MachineConfig(memory_bytes=section.memory)
+    return MachineConfig(
+        memory_bytes=section.memory,
+        main_memory_bytes=section.main_memory,
+        gpus=None if section.gpus is None else tuple(dict.fromkeys(section.gpus)),
+    )
 
 
 def storage_config(section: StorageSection, folder: Path) -> StorageConfig:
@@ -77,6 +81,10 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
         args=tuple(section.args),
         env=dict(section.env),
         memory_bytes=section.needs.memory,
+        gpus=section.needs.gpus,
+        main_bytes=section.needs.main_memory,
+        priority=section.priority,
+        sleep=section.sleep,
         scaling=_scaling(section),
         limits=_limits(section.limits),
         parameters=_parameters(section.parameters),
@@ -171,12 +179,19 @@ def _scaling(section: ModelSection) -> Scaling:
     if section.urls and "min" not in scaling.model_fields_set:
         least = len(section.urls)  # servers that run anyway
     most = scaling.max if scaling.max is not None else max(1, least, len(section.urls))
-    return Scaling(min=min(least, most), max=most, idle_s=scaling.idle, target=scaling.target)
+    return Scaling(
+        min=min(least, most),
+        max=most,
+        idle_s=scaling.idle,
+        target=scaling.target,
+        ttft_s=scaling.slo.ttft,
+        attain=scaling.slo.attain,
+    )
 
 
 def _limits(section: LimitsSection) -> Limits:
     quota = quota_of(section.requests_per_minute, section.tokens_per_minute, section.concurrency)
-    return Limits(section.queue, section.wait, quota)
+    return Limits(section.queue, section.wait, quota, section.progress)
 
 
 def _parameters(section: ParametersSection) -> Parameters | None:

@@ -82,6 +82,10 @@ def _check_scaling(document: Document, name: str, section: dict[str, Value]) -> 
     least, most = _number(scaling.get("min")), _number(scaling.get("max"))
     if least is not None and most is not None and least > most:
         document.add(("models", name, "scaling", "min"), f"{least} is more than max, which is {most}: raise max")
+    slo = scaling.get("slo")
+    if isinstance(slo, dict) and slo and slo.get("ttft") is None:
+        message = "names no objective: add ttft, the time within which an answer should begin (ttft: 500ms)"
+        document.add(("models", name, "scaling", "slo"), message, of_key=True)
 
 
 def _check_routing(document: Document, name: str, section: dict[str, Value]) -> None:

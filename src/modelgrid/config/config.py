@@ -46,7 +46,9 @@ class GatewayConfig:
 class MachineConfig:
     """What models may take. None: measured."""
 
-    memory_bytes: int | None = None
+    memory_bytes: int | None = None  # of each GPU; where there is none, of main memory
+    main_memory_bytes: int | None = None  # beside GPUs
+    gpus: tuple[int, ...] | None = None  # their indices; None: all that are visible
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import yaml
 
 from modelgrid.config.config import Config
 from modelgrid.config.variables import masked
-from modelgrid.spec import ModelSpec, Parameters, Quota, Routing, VirtualSpec
+from modelgrid.spec import ModelSpec, Parameters, Quota, Routing, Scaling, VirtualSpec
 from modelgrid.spec.secret import MASK, is_secret_name
 
 _MASKED = json.dumps(MASK)
@@ -39,7 +39,11 @@ def show(config: Config) -> str:
                 "stall": _duration(gateway.stall_s),
                 "grace": _duration(gateway.grace_s),
             },
-            "machine": {"memory": _size(machine.memory_bytes)},
+            "machine": {
+                "memory": _size(machine.memory_bytes),
+                "main_memory": _size(machine.main_memory_bytes),
+                "gpus": None if machine.gpus is None else _Json(json.dumps(machine.gpus)),  # also when it is empty
+            },
             "storage": {"environments": _text(storage.environments), "models": _text(storage.models)},
             "models": {str(spec.name): _model(spec) for spec in config.models},
             "virtual": {str(spec.name): _virtual(spec) for spec in config.virtual},
@@ -57,16 +61,24 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
         "aliases": list(spec.aliases),
         "args": _masked_arguments(spec.args),
         "env": {name: MASK if is_secret_name(name) else value for name, value in spec.env.items()},
-        "needs": {"memory": _size(spec.memory_bytes)},
+        "needs": {
+            "memory": _size(spec.memory_bytes),
+            "gpus": None if spec.gpus is None else _number(spec.gpus),
+            "main_memory": _size(spec.main_bytes),
+        },
         "scaling": {
             "min": spec.scaling.min,
             "max": spec.scaling.max,
             "idle": _duration(spec.scaling.idle_s),
             "target": spec.scaling.target,
+            "slo": _objective(spec.scaling),
         },
+        "priority": spec.priority or None,
+        "sleep": spec.sleep,
         "limits": {
             "queue": spec.limits.queue,
             "wait": _duration(spec.limits.wait_s),
+            "progress": spec.limits.progress,
             "requests_per_minute": quota.requests_per_minute,
             "tokens_per_minute": quota.tokens_per_minute,
             "concurrency": quota.concurrency,
@@ -91,6 +103,12 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
         "stop_grace": _duration(spec.stop_grace_s),
         "trust_remote_code": spec.trust_remote_code or None,
     }
+
+
+def _objective(scaling: Scaling) -> dict[str, Any]:
+    if scaling.ttft_s is None:
+        return {}
+    return {"ttft": _duration(scaling.ttft_s), "attain": scaling.attain}
 
 
 def _virtual(spec: VirtualSpec) -> dict[str, Any]:

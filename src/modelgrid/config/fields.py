@@ -21,6 +21,7 @@ _GATEWAY, _SCALING, _LIMITS, _ROUTING = GatewayConfig(), Scaling(), Limits(), Ro
 SESSION = ("header:x-session-id", "body:prompt_cache_key", "body:user")
 START_TIMEOUT_S, HEALTH_TIMEOUT_S, STOP_GRACE_S = 600.0, 60.0, 10.0
 _MOST_BYTES = 2**50
+_MOST_GPUS = 64
 _MOST_SECONDS = 365 * 86400.0
 _LONGEST_NAME = 256
 _LONGEST_FILE_NAME, _LONGEST_PATH = 255, 4095  # as Linux has it, in bytes
@@ -39,6 +40,29 @@ def _duration(value: object) -> float:
     if seconds > _MOST_SECONDS:
         raise ValueError(f"{value!r} is out of bounds: at most {format_seconds(_MOST_SECONDS)}")
     return seconds
+
+
+def _gpus(value: object) -> float | None:
+    text = _scalar(value, "a number of GPUs: write for example 1, 2 or 0.5, or auto")
+    if text == "auto":
+        return None
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) > _MOST_GPUS:
+        raise ValueError(f"{text!r} is not a number of GPUs: write 0 to {_MOST_GPUS}, 0.5 for half of one, or auto")
+    count = float(text)
+    if count > 1 and not count.is_integer():
+        raise ValueError(f"{text!r} is not a number of GPUs: a share of one (0.5), or whole ones (1, 2, 4)")
+    return count
+
+
+def _sleep(value: object) -> int | None:
+    text = _scalar(value, "a level: write 1, 2 or off")
+    if text == "off":
+        return None
+    if text not in ("1", "2"):
+        raise ValueError(
+            f"{text!r} is not a level of sleep: write 1 (weights wait in main memory), 2 (they don't), off"
+        )
+    return int(text)
 
 
 def _scalar(value: object, what: str) -> str:
@@ -161,6 +185,16 @@ Duration: TypeAlias = Annotated[
     BeforeValidator(_duration),
     WithJsonSchema({"type": ["string", "number"], "format": "duration", "examples": ["90s", "15m", "1h30m"]}),
 ]
+Gpus: TypeAlias = Annotated[
+    float | None,
+    BeforeValidator(_gpus),
+    WithJsonSchema({"type": ["number", "string"], "format": "number or `auto`", "examples": [1, 0.5, 4, "auto"]}),
+]
+Sleep: TypeAlias = Annotated[
+    int | None,
+    BeforeValidator(_sleep),
+    WithJsonSchema({"type": ["integer", "string"], "format": "`1`, `2` or `off`", "enum": [1, 2, "1", "2", "off"]}),
+]
 Parameter: TypeAlias = Annotated[Text, AfterValidator(_parameter)]
 Json: TypeAlias = Annotated[Text, WithJsonSchema({})]  # JSON, as a text: see `literal`
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
@@ -223,8 +257,18 @@ class MachineSection(_Section):
 
     memory: Size | None = Field(
         default=None,
-        description="Memory that all models together may take. Measured when absent: the largest GPU's memory, or 80 % "
-        "of main memory.",
+        description="Memory that all models together may take: of each GPU, and on a machine without GPUs of main "
+        "memory. When absent: 95 % of each GPU, or 80 % of main memory.",
+    )
+    main_memory: Size | None = Field(
+        default=None,
+        description="On a machine with GPUs: main memory that all models together may take beside them. When absent: "
+        "80 % of it.",
+    )
+    gpus: list[Annotated[int, Field(ge=0, le=1023)]] | None = Field(
+        default=None,
+        description="The GPUs that models may use, as `nvidia-smi` numbers them: `[0, 1]`; `[]` for none. When absent: "
+        "all, or those that `CUDA_VISIBLE_DEVICES` names.",
     )
 
 
@@ -241,7 +285,33 @@ class NeedsSection(_Section):
     """What one replica needs."""
 
     memory: Size | None = Field(
-        default=None, description="Memory that one replica takes at its peak. Estimated from the weights when absent."
+        default=None,
+        description="Memory that one replica takes at its peak, over all its GPUs, or of main memory where it has "
+        "none. When absent it is measured once the model has run, and until then estimated from its weights.",
+    )
+    gpus: Gpus = Field(
+        default=None,
+        description="GPUs that one replica takes: `2` whole ones, `0.5` that share of one, `0` none (it lives in main "
+        "memory). With `memory` as well, so much of them together. `auto`, as when absent: one GPU where there are "
+        "some, or as many as the model needs where its engine can spread it (vllm: 1, 2, 4, 8).",
+    )
+    main_memory: Size | None = Field(
+        default=None, description="Main memory that one replica takes beside its GPUs. When absent its engine knows."
+    )
+
+
+class SloSection(_Section):
+    """A service-level objective: replicas are added until it is met, up to `max`."""
+
+    ttft: Duration | None = Field(
+        default=None, description="Time to first token: an answer begins within so long (`500ms`)."
+    )
+    attain: float = Field(
+        default=_SCALING.attain,
+        ge=0.01,
+        le=1,
+        allow_inf_nan=False,
+        description="The share of requests for which it should hold.",
     )
 
 
@@ -261,6 +331,7 @@ class ScalingSection(_Section):
         default=_SCALING.target,
         description="Requests in flight for each replica, above which another replica is started.",
     )
+    slo: SloSection = Field(default=SloSection(), description="An objective that decides instead of `target`.")
 
 
 class LimitsSection(_Section):
@@ -273,6 +344,11 @@ class LimitsSection(_Section):
         description="Requests that wait for a replica, in each gateway worker.",
     )
     wait: Duration = Field(default=_LIMITS.wait_s, description="How long one of them waits before it is told so.")
+    progress: bool = Field(
+        default=_LIMITS.progress,
+        description="Callers of streams who wait get comments in the stream that say so, where their requests don't"
+        " say otherwise with the header `x-modelgrid-progress`.",
+    )
     requests_per_minute: int | None = Field(
         default=None, ge=1, le=10**9, description="Requests a minute, over all callers and workers."
     )
@@ -350,6 +426,17 @@ class ModelSection(_Section):
     needs: NeedsSection = Field(default=NeedsSection(), description="What one replica takes.")
     scaling: ScalingSection = Field(
         default=ScalingSection(), description="How many replicas, and when the last one goes."
+    )
+    priority: int = Field(
+        default=0,
+        ge=-1000,
+        le=1000,
+        description="A model of higher priority gets memory first, and is the last that has to make room.",
+    )
+    sleep: Sleep = Field(
+        default=None,
+        description="Whether a replica may sleep instead of being stopped, where room is needed (engine vllm): `1` "
+        "keeps its weights in main memory, `2` reads them again; `off`, as when absent, stops it.",
     )
     limits: LimitsSection = Field(default=LimitsSection(), description="What its callers may use at most.")
     parameters: ParametersSection = Field(

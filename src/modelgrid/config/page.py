@@ -48,6 +48,7 @@ _HEADINGS = {
     "ModelSection": "`models.NAME`",
     "NeedsSection": "`models.NAME.needs`",
     "ScalingSection": "`models.NAME.scaling`",
+    "SloSection": "`models.NAME.scaling.slo`",
     "LimitsSection": "`models.NAME.limits`",
     "ParametersSection": "`models.NAME.parameters`",
     "RoutingSection": "`models.NAME.routing`",

@@ -88,7 +88,7 @@ class Custom:
 
 def _problems_of_command(model: ModelSpec) -> list[Problem]:
     found = []
-    if model.memory_bytes is None:
+    if model.memory_bytes is None and not model.gpus:
         example = "needs: {memory: 2GiB}"
         found.append(Problem("needs.memory", f"is missing: say how much memory the command takes ({example})"))
     places = (*model.command, *model.args, *model.env.values())

@@ -29,7 +29,7 @@ def test_everything_that_can_be_said_arrives(load: Load, tmp_path: Path) -> None
         gateway:
           {host: 0.0.0.0, port: 9001, workers: 2, body: 1MiB, upload: 1GiB, connections: 10,
            connect: 1s, first_byte: 2s, stall: 3s, grace: 1m}
-        machine: {memory: 16GiB}
+        machine: {memory: 16GiB, main_memory: 32GiB, gpus: [1, 0, 1]}
         storage: {environments: big/environments, models: /models}
         models:
           qwen2.5-7b:
@@ -38,8 +38,10 @@ def test_everything_that_can_be_said_arrives(load: Load, tmp_path: Path) -> None
             aliases: [gpt-4o-mini, "a/b:c"]
             args: [--max-model-len, 8192, --rope-theta, 1.10, --enable, yes]
             env: {VLLM_LOGGING_LEVEL: WARNING, OMP_NUM_THREADS: 08, EMPTY: }
-            needs: {memory: 18GiB}
-            scaling: {min: 1, max: 3, idle: 1h30m, target: 4}
+            needs: {memory: 18GiB, gpus: 2, main_memory: 4GiB}
+            scaling: {min: 1, max: 3, idle: 1h30m, target: 4, slo: {ttft: 500ms, attain: 0.99}}
+            priority: 10
+            sleep: 1
             limits: {queue: 7, wait: 90}
             served: other
             start_timeout: 20m
@@ -47,7 +49,7 @@ def test_everything_that_can_be_said_arrives(load: Load, tmp_path: Path) -> None
             trust_remote_code: true
     """)
     assert config.gateway == GatewayConfig("0.0.0.0", 9001, 2, 2**20, 2**30, 10, 1.0, 2.0, 3.0, 60.0)
-    assert config.machine == MachineConfig(16 * 2**30)
+    assert config.machine == MachineConfig(16 * 2**30, 32 * 2**30, (1, 0))
     assert config.storage == StorageConfig(tmp_path / "big/environments", Path("/models"))
     assert config.models == (
         ModelSpec(
@@ -58,7 +60,11 @@ def test_everything_that_can_be_said_arrives(load: Load, tmp_path: Path) -> None
             args=("--max-model-len", "8192", "--rope-theta", "1.10", "--enable", "yes"),
             env={"VLLM_LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": "08", "EMPTY": ""},
             memory_bytes=18 * 2**30,
-            scaling=Scaling(1, 3, 5400.0, 4),
+            gpus=2.0,
+            main_bytes=4 * 2**30,
+            priority=10,
+            sleep=1,
+            scaling=Scaling(1, 3, 5400.0, 4, 0.5, 0.99),
             limits=Limits(7, 90.0),
             served="other",
             start_timeout_s=1200.0,
@@ -74,6 +80,26 @@ def test_what_is_not_said_has_the_defaults_of_the_nouns(load: Load) -> None:
     assert config.machine == MachineConfig()
     assert config.storage == StorageConfig()
     assert config.models == (ModelSpec(name=ModelName("m"), engine="vllm", source="org/name"),)
+
+
+@pytest.mark.parametrize(("written", "gpus"), [("auto", None), ("0", 0.0), ("0.25", 0.25), ("1", 1.0), ("8", 8.0)])
+def test_gpus_are_a_number_a_share_or_auto(load: Load, written: str, gpus: float | None) -> None:
+    config = load(f"models: {{m: {{engine: vllm, source: a/b, needs: {{gpus: {written}}}}}}}")
+    assert config.models[0].gpus == gpus
+
+
+def test_no_sleep_is_off(load: Load) -> None:
+    assert load("models: {m: {engine: vllm, source: a/b, sleep: off}}").models[0].sleep is None
+
+
+def test_no_gpus_is_not_the_same_as_nothing_said(load: Load) -> None:
+    assert load("machine: {gpus: []}").machine == MachineConfig(gpus=())
+    assert load("machine: {gpus: }").machine == MachineConfig(gpus=None)
+
+
+def test_a_command_that_takes_gpus_need_not_say_how_much_memory(load: Load) -> None:
+    config = load("models: {m: {engine: custom, command: [./serve, '{port}'], needs: {gpus: 1}}}")
+    assert config.models[0].memory_bytes is None
 
 
 def test_more_replicas_at_least_than_the_default_maximum_raise_it(load: Load) -> None:

@@ -13,7 +13,7 @@ Load = Callable[..., Config]
 
 EVERYTHING = """
 gateway: {host: 0.0.0.0, port: 9001, workers: 2, body: 1000001, connections: 10, grace: 1500ms}
-machine: {memory: 1.5GiB}
+machine: {memory: 1.5GiB, main_memory: 8GiB, gpus: [0, 2]}
 storage: {environments: /e, models: /m}
 models:
   a/b:c:
@@ -22,9 +22,12 @@ models:
     aliases: [x, "null", "3", "yes"]
     args: [--a, "8192", "1.10", "true", "~", "$${NOT}", "with space", "é", "a: b", "#"]
     env: {A: "1", B: "", C: "null"}
-    needs: {memory: 3GB}
-    scaling: {min: 1, max: 3, idle: 90m, target: 4}
-    limits: {queue: 0, wait: 0.25s, requests_per_minute: 60, tokens_per_minute: 100000, concurrency: 8}
+    needs: {memory: 3GB, gpus: 2, main_memory: 1GB}
+    scaling: {min: 1, max: 3, idle: 90m, target: 4, slo: {ttft: 500ms, attain: 0.9}}
+    priority: -3
+    sleep: 2
+    limits:
+      {queue: 0, wait: 0.25s, progress: true, requests_per_minute: 60, tokens_per_minute: 100000, concurrency: 8}
     parameters:
       set: {temperature: 0.2, stop: ["a", "1", null], seed: "5", tag: "$${NOT} é \u0085"}
       default: {user: nobody, deep: {a: [1e16, {}]}}
@@ -43,7 +46,7 @@ models:
     health: /healthz
     endpoint: /v1/chat/completions
     type: text
-    needs: {memory: 1GiB}
+    needs: {gpus: 0.5}
   far:
     engine: remote
     url: http://127.0.0.1:8080/v1
@@ -62,7 +65,7 @@ virtual:
 """
 
 
-@pytest.mark.parametrize("text", [EVERYTHING, starter_text(), ""])
+@pytest.mark.parametrize("text", [EVERYTHING, starter_text(), "", "machine: {gpus: []}"])
 def test_what_is_shown_loads_to_the_same(text: str) -> None:
     config = load_text(text, path=None, environ={})
     again = load_text(show(config), path=None, environ={})

@@ -195,6 +195,11 @@ def test_a_quota_is_what_is_limited_at_all(load: Load) -> None:
     assert load(model("limits: {queue: 3}")).models[0].limits.quota is None
 
 
+def test_a_model_may_tell_its_callers_that_they_wait(load: Load) -> None:
+    assert load(model("limits: {progress: true}")).models[0].limits.progress
+    assert not load(model("limits: {queue: 3}")).models[0].limits.progress
+
+
 def test_routing_is_a_policy_or_fields(load: Load) -> None:
     expected = {
         "routing: prefix": Routing(policy="prefix"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,18 +53,36 @@ class Victims:
                     self._at[replica.machine, share.device].append(victim)
         for victims in self._at.values():
             victims.sort(key=lambda victim: victim.order)
+        self._cheapest = sorted((victims[0].order, at) for at, victims in self._at.items())
+        self._hopeless: dict[tuple[int, bool, bool], int] = {}  # what was too much, for who asked in this way
 
     def for_need(self, asking: Model, need: Need, *, in_turn: bool = True) -> tuple[Spot, list[Victim]] | None:
         """The place for one replica of `asking` that costs least, and who has to go for it; None where even all who
         may go are not enough. `in_turn` False: also those who have not had their turn."""
         count = self._soon.count(need)
-        found = [
-            choice
-            for machine in self._soon.machines.values()
-            if is_possible(need, count, machine)
-            for choice in self._on(machine.name, asking, need, count, in_turn)
-        ]
-        return min(found, key=lambda choice: _cost(choice[1]), default=None)
+        if count > 1:
+            return self._on_several(asking, need, count, in_turn)
+        patient = is_patient(asking, self._now)
+        asks = (count, patient, in_turn)
+        if need.memory_bytes is not None and need.memory_bytes >= self._hopeless.get(asks, need.memory_bytes + 1):
+            return None
+        best: tuple[tuple[object, ...], At, int, list[Victim]] | None = None
+        for order, at in self._cheapest:
+            if (best is not None and order >= best[0]) or (patient and order[0]):
+                break  # no set of victims is cheaper than the cheapest of them
+            device = self._soon.devices.get(at)
+            if device is None or device.is_gpu != (count > 0):
+                continue
+            takes = on_each(need, count, device)
+            found = self._make(asking, at, takes, in_turn, {}) if takes <= device.memory_bytes else None
+            if found is not None and (best is None or _cost(found) < best[0]):
+                best = (_cost(found), at, takes, found)
+        if best is None:
+            if need.memory_bytes is not None:
+                self._hopeless[asks] = need.memory_bytes
+            return None
+        _, (machine, name), takes, victims = best
+        return Spot(machine, shares_on(need, self._soon.machines[machine], {name: takes})), victims
 
     def for_shares(
         self, asking: Model, machine: str, shares: Iterable[Share], *, in_turn: bool = True
@@ -82,7 +101,12 @@ class Victims:
         for victim in victims:
             self._spare[victim.replica.model] -= 1
             for share in victim.frees:
-                self._at[victim.replica.machine, share.device].remove(victim)
+                at = (victim.replica.machine, share.device)
+                there = self._at[at]
+                del self._cheapest[bisect_left(self._cheapest, (there[0].order, at))]
+                there.remove(victim)
+                if there:
+                    insort(self._cheapest, (there[0].order, at))
 
     def _victim(self, replica: Replica) -> Victim:
         model = self._models[replica.model]
@@ -94,31 +118,27 @@ class Victims:
         is_busy = not _is_unused(model, replica)
         return Victim(replica, is_busy, model.spec.priority, model.rate * back_s, frees, sleeps)
 
-    def _on(
-        self, machine: str, asking: Model, need: Need, count: int, in_turn: bool
-    ) -> Iterable[tuple[Spot, list[Victim]]]:
-        """The choices on one machine: one for each device, or one for the cheapest of several."""
-        here = self._soon.machines[machine]
-        devices = [device for device in here.devices if device.is_gpu == (count > 0)]
-        choices = []
-        for device in devices:
-            takes = on_each(need, count, device)
-            if takes > device.memory_bytes:
+    def _on_several(self, asking: Model, need: Need, count: int, in_turn: bool) -> tuple[Spot, list[Victim]] | None:
+        """The cheapest GPUs of the machine where they cost least."""
+        best: tuple[tuple[object, ...], Spot, list[Victim]] | None = None
+        for machine in self._soon.machines.values():
+            if not is_possible(need, count, machine):
                 continue
-            found = self._make(asking, (machine, device.name), takes, in_turn, {})
-            if found is not None:
-                choices.append((device.name, takes, found))
-        if count <= 1:
-            return [(Spot(machine, shares_on(need, here, {name: takes})), found) for name, takes, found in choices]
-        if len(choices) < count:
-            return []
-        choices.sort(key=lambda choice: _cost(choice[2]))
-        cheapest = choices[:count]
-        victims = {victim.replica.id: victim for _, _, found in cheapest for victim in found}
-        if not self._spares(victims.values()):
-            return []
-        spot = Spot(machine, shares_on(need, here, {name: takes for name, takes, _ in cheapest}))
-        return [(spot, [*victims.values()])]
+            choices = [
+                (_cost(found), gpu.name, takes, found)
+                for gpu in machine.gpus
+                if (takes := on_each(need, count, gpu)) <= gpu.memory_bytes
+                and (found := self._make(asking, (machine.name, gpu.name), takes, in_turn, {})) is not None
+            ]
+            cheapest = sorted(choices, key=lambda choice: choice[:2])[:count]
+            victims = {victim.replica.id: victim for _, _, _, found in cheapest for victim in found}
+            if len(cheapest) < count or not self._spares(victims.values()):
+                continue
+            cost = _cost([*victims.values()])
+            if best is None or cost < best[0]:
+                takes_of = {name: takes for _, name, takes, _ in cheapest}
+                best = (cost, Spot(machine.name, shares_on(need, machine, takes_of)), [*victims.values()])
+        return None if best is None else best[1:]
 
     def _make(
         self, asking: Model, at: At, bytes: int, in_turn: bool, chosen: Mapping[str, Victim]

@@ -209,6 +209,8 @@ def _timed_out(before: Replica, models: Mapping[ModelName, Model], facts: Facts)
 
 def _with_use(replica: Replica, facts: Facts) -> Replica:
     in_flight = facts.in_flight.get(replica.id)
+    if not in_flight and in_flight == replica.in_flight and replica.spawned is not None:
+        return replica  # most are like this in most laps, and a copy is what takes time
     return replace(
         replica,
         in_flight=in_flight,
@@ -220,17 +222,16 @@ def _with_use(replica: Replica, facts: Facts) -> Replica:
 def _credit_use(replicas: list[Replica], models: Mapping[ModelName, Model]) -> list[Replica]:
     """A request may come and go between two laps, with nothing in flight at either: gateways tell of it by model
     only. It counts for the replica that was used last, so that one more than needed still becomes idle."""
-    newest: dict[ModelName, Replica] = {}
-    for replica in replicas:
+    newest: dict[ModelName, int] = {}
+    for index, replica in enumerate(replicas):
         before = newest.get(replica.model)
-        if replica.state is State.READY and (before is None or replica.last_used > before.last_used):
-            newest[replica.model] = replica
-    return [
-        replace(replica, last_used=max(replica.last_used, models[replica.model].last_used))
-        if newest.get(replica.model) is replica and replica.model in models
-        else replica
-        for replica in replicas
-    ]
+        if replica.state is State.READY and (before is None or replica.last_used > replicas[before].last_used):
+            newest[replica.model] = index
+    credited = list(replicas)
+    for name, index in newest.items():
+        if name in models and models[name].last_used > replicas[index].last_used:
+            credited[index] = replace(replicas[index], last_used=models[name].last_used)
+    return credited
 
 
 def _adopt(seen: Seen, model: Model | None, fleet: Fleet, facts: Facts) -> Replica:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelgrid.spec import MAIN, Device, Machine, Need, Replica, Share
@@ -25,16 +25,16 @@ class Spot:
     shares: tuple[Share, ...]
 
 
-def gpus_for(need: Need, machines: Iterable[Machine]) -> int:
+def gpus_for(need: Need, machines: Collection[Machine]) -> int:
     """How many GPUs one replica is spread over: what it asks for, else the fewest on which it fits when they are
     empty, as a power of two. 0: it lives in main memory."""
     if need.gpus is not None:
         return need.count
-    most = max((len(machine.gpus) for machine in machines), default=0)
-    if most == 0:
+    if not any(device.is_gpu for machine in machines for device in machine.devices):
         return 0
     if not need.spreads or need.memory_bytes is None:
         return 1
+    most = max(len(machine.gpus) for machine in machines)
     count = 1
     while count <= most:
         if any(is_possible(need, count, machine) for machine in machines):
@@ -148,7 +148,8 @@ class Room:
         if need.memory_bytes is None:
             return self._share_of_one(need, count)
         order = self._gpus if count else self._mains
-        for _, (machine, device) in order[bisect_left(order, (need.memory_bytes, ("", ""))) :]:
+        for index in range(bisect_left(order, (need.memory_bytes, ("", ""))), len(order)):
+            machine, device = order[index][1]
             if self._has_main(need, count, machine):
                 return self._spot(need, machine, {device: need.memory_bytes})
         return None

@@ -40,6 +40,7 @@ class Limits:
     queue: int = 1024  # requests that wait for a replica, in each gateway worker
     wait_s: float = 600.0  # how long one of them waits before it is told so
     quota: Quota | None = None  # over all workers
+    progress: bool = False  # callers of streams who wait get signs of it, where they don't say otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,14 @@ class ModelSpec:
     stop_grace_s: float = 10.0
     trust_remote_code: bool = False
 
-    @property
-    def revision(self) -> str:
-        """Changes when a running replica no longer is what the specification says: 12 hex digits."""
+    # Changes when a running replica no longer is what the specification says: 12 hex digits. Every lap of the planner
+    # compares it for every replica, so it is worked out once.
+    revision: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
         facts = {name: getattr(self, name) for name in _RUNS_AS}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+        revision = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+        object.__setattr__(self, "revision", revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,6 @@ class VirtualSpec:
         return tuple(ModelName(choice.model) for choice in self.virtual.choices)
 
 
-# The planner asks for a revision many times a lap: naming the fields once makes that ten times as fast.
 _ELSEWHERE = frozenset(
     {
         "aliases",
@@ -120,4 +123,4 @@ _ELSEWHERE = frozenset(
         "priority",
     }
 )
-_RUNS_AS = tuple(field.name for field in dataclasses.fields(ModelSpec) if field.name not in _ELSEWHERE)
+_RUNS_AS = tuple(field.name for field in dataclasses.fields(ModelSpec) if field.init and field.name not in _ELSEWHERE)

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from modelgrid.cli.clauses import because, because_of_end, first_line, lasting, place
-from modelgrid.cli.sentences import Clock, Moment, next_try, sentence
+from modelgrid.cli.sentences import Clock, Moment, sentence
 from modelgrid.spec import Event
-from modelgrid.spec.reason import Reason
+from modelgrid.spec.reason import Cause, Reason
+
+_AT_ONCE_S = 1.0
+_ALIKE_WITHIN = 2  # of a model's last entries: a failure and a refusal take turns in a loop of crashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Entry:
     text: str
     replicas: tuple[str, ...] = ()  # to which it happened
     times: int = 1
+    until: float | None = None  # the last of several
 
 
 def account(events: Sequence[Event], clock: Clock) -> tuple[Entry, ...]:
@@ -28,27 +32,28 @@ def account(events: Sequence[Event], clock: Clock) -> tuple[Entry, ...]:
     for event in events:
         lives.setdefault((event.model, event.replica), []).append(event)
     entries: list[Entry] = []
-    last: dict[str, int] = {}  # where a model's last entry is
+    last: dict[str, list[int]] = {}  # where each model's last entries are
     for event in events:
         text = _text(event, lives[event.model, event.replica], clock)
         if text is None:
             continue
-        before = last.get(event.model)
-        if before is not None and entries[before].text == text:
-            told = entries[before]
-            entries[before] = replace(told, times=told.times + 1, replicas=(*told.replicas, *_replica(event)))
+        recent = last.setdefault(event.model, [])
+        same = next((index for index in recent[-_ALIKE_WITHIN:] if entries[index].text == text), None)
+        if same is None:
+            recent.append(len(entries))
+            entries.append(Entry(event.at, event.model, text, _replica(event)))
             continue
-        last[event.model] = len(entries)
-        entries.append(Entry(event.at, event.model, text, _replica(event)))
-    return tuple(replace(entry, text=_counted(entry)) for entry in entries)
+        told = entries[same]
+        entries[same] = replace(told, times=told.times + 1, until=event.at, replicas=(*told.replicas, *_replica(event)))
+    return tuple(replace(entry, text=_counted(entry, clock)) for entry in entries)
 
 
-def _counted(entry: Entry) -> str:
-    if entry.times == 1:
+def _counted(entry: Entry, clock: Clock) -> str:
+    if entry.until is None:
         return entry.text
-    if len(set(entry.replicas)) == entry.times:
+    if entry.until - entry.at < _AT_ONCE_S and len(set(entry.replicas)) == entry.times:
         return f"{entry.text} That holds for {entry.times} replicas of it."
-    return f"{entry.text} This happened {entry.times} times."
+    return f"{entry.text} This happened {entry.times} times, the last at {clock(entry.until)}."
 
 
 def _replica(event: Event) -> tuple[str, ...]:
@@ -62,7 +67,12 @@ def _text(event: Event, life: Sequence[Event], clock: Clock) -> str | None:
     match event.what:
         case "start" | "wake":
             verb = "started" if event.what == "start" else "woken"
-            return f"It was {verb}{place(reason)}{because(event.reason, event.why)}.{_outcome(event, after)}"
+            begun = f"It was {verb}{place(reason)}{because(event.reason, event.why)}"
+            return (
+                f"{begun}, and failed: {first_line(after[0].why)}."
+                if _fails(after)
+                else f"{begun}.{_outcome(event, after)}"
+            )
         case "gone" | "asleep" | "sleep" | "stopping":
             return None
         case "ready" if any(other.what in ("start", "wake") for other in before):
@@ -72,9 +82,17 @@ def _text(event: Event, life: Sequence[Event], clock: Clock) -> str | None:
         case "drain" | "stop":
             verb = "put to sleep" if reason.then == "sleep" else "stopped"
             return f"It was {verb}{because_of_end(event.reason, event.why)}."
+        case "failed" if before and before[-1].what in ("start", "wake"):
+            return None  # told with its start
         case "failed":
-            return f"It failed: {first_line(event.why)}.{next_try(reason, clock)}"
+            return f"It failed: {first_line(event.why)}."
+        case "refuse" if reason.cause == Cause.FAILING:
+            return "As it failed again and again, requests for it were answered with an error until the next try."
     return sentence(Moment(event, tuple(before), clock))[0]
+
+
+def _fails(after: Sequence[Event]) -> bool:
+    return bool(after) and after[0].what == "failed"
 
 
 def _outcome(begun: Event, after: Sequence[Event]) -> str:

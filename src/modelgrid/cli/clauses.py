@@ -83,11 +83,11 @@ def place(reason: Reason | None) -> str:
 
 
 def needs(reason: Reason | None) -> str:
-    """`` (it needs 14.0 GiB; 20.0 GiB were free)``."""
+    """`` It needed 14.0 GiB of memory, and 20.0 GiB were free there.``"""
     if reason is None or not reason.memory_bytes:
         return ""
-    free = "" if reason.free_bytes is None else f"; {format_bytes(reason.free_bytes)} were free there"
-    return f" (it needs {format_bytes(reason.memory_bytes)} of memory{free})"
+    free = "" if reason.free_bytes is None else f", and {format_bytes(reason.free_bytes)} were free there"
+    return f" It needed {format_bytes(reason.memory_bytes)} of memory{free}."
 
 
 def start_s(phases: Mapping[str, float]) -> float:
@@ -116,10 +116,12 @@ def _requested(reason: Reason) -> str:
 def _loaded(reason: Reason) -> str:
     if reason.in_flight is None and reason.waiting is None:
         return "because those that ran had enough to do"
-    work = f"{counted(reason.in_flight or 0, 'request')} in progress and {reason.waiting or 0} waiting"
+    waiting = f" and {reason.waiting} waiting" if reason.waiting else ""
+    work = f"{counted(reason.in_flight or 0, 'request')} in progress{waiting}"
     have = f" for {counted(reason.replicas, 'replica')}" if reason.replicas else ""
     target = f", where each should have {reason.target} at most (scaling.target)" if reason.target else ""
-    return f"because there were {work}{have}{target}"
+    verb = "was" if reason.in_flight == 1 and not reason.waiting else "were"
+    return f"because there {verb} {work}{have}{target}"
 
 
 def _late(reason: Reason) -> str:
@@ -138,10 +140,10 @@ def _room(reason: Reason) -> str:
 
 def _missed_least(reason: Reason) -> str:
     if reason.in_flight:
-        return ": nothing that was idle would have been enough"
+        return ". Nothing that was idle would have been enough"
     if reason.idle_s is None:
         return ""
-    return f": it had had no request for {lasting(reason.idle_s)}, and so was missed least"
+    return f". It was the one that is missed least: it had had no request for {lasting(reason.idle_s)}"
 
 
 def _idle(reason: Reason) -> str:

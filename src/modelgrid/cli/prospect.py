@@ -131,6 +131,8 @@ def _until_it_is_ready(answer: Why) -> Iterator[str]:
 
 def _until_the_next_try(answer: Why, clock: Clock) -> Iterator[str]:
     model = answer.model
+    if model.state == "unavailable":
+        yield "Requests for it are answered with an error as long as that holds."
     if model.retry_at is not None and model.retry_at > answer.now:
         wait = lasting(model.retry_at - answer.now)
         is_wanted = model.waiting or model.min or model.wish == "loaded"

@@ -70,7 +70,7 @@ def next_try(reason: Reason, clock: Clock) -> str:
 def _start(moment: Moment) -> Said:
     reason = moment.reason
     again = f" It had failed {_times(reason.failures)} before." if reason.failures else ""
-    return f"modelgrid started it{place(reason)}{because(reason, moment.event.why)}{needs(reason)}.{again}", ()
+    return f"modelgrid started it{place(reason)}{because(reason, moment.event.why)}.{needs(reason)}{again}", ()
 
 
 def _ready(moment: Moment) -> Said:
@@ -149,7 +149,7 @@ def _asleep(moment: Moment) -> Said:
 
 
 def _wake(moment: Moment) -> Said:
-    return f"modelgrid woke it{because(moment.reason, moment.event.why)}{needs(moment.reason)}.", ()
+    return f"modelgrid woke it{because(moment.reason, moment.event.why)}.{needs(moment.reason)}", ()
 
 
 def _other(moment: Moment) -> Said:

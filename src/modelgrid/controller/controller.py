@@ -27,7 +27,7 @@ from modelgrid.controller.totals import Totals
 from modelgrid.controller.traffic import Traffic
 from modelgrid.controller.view import Surroundings, picture
 from modelgrid.engines import ENGINES
-from modelgrid.planner import Facts, Lap, apply, observe, plan, wind_down
+from modelgrid.planner import Facts, Lap, apply, observe, plan, reasons, wind_down, with_reasons
 from modelgrid.runtimes.runtime import Runtime
 from modelgrid.spec import (
     MAIN,
@@ -52,12 +52,14 @@ from modelgrid.spec import (
     ReplicaId,
     Running,
     Seen,
+    Sleep,
     Start,
     State,
     Status,
     Stop,
     Target,
     Unknown,
+    Wake,
     Wish,
     metrics,
 )
@@ -110,6 +112,7 @@ class Controller:
         self._probes = Probes(self.wake, clock)
         saved = store.saved()
         self._replicas = tuple(_taken_over(replica, clock()) for replica in saved.replicas)
+        self._inherited = frozenset(replica.id for replica in saved.replicas)  # and not yet told of
         self._failures: dict[ModelName, Failures] = dict(saved.failures)
         self._next = saved.next
         self._saved = saved
@@ -231,6 +234,7 @@ class Controller:
             self._fleet = replace(self._fleet, replicas=self._replicas)
             self._count(actions)
             self._save(lap, actions)
+            self._inherited = frozenset()
         except StoreError as error:
             # Without a store nothing may be started or stopped: it could not be remembered.
             self._replicas, self._failures, self._fleet = before
@@ -356,26 +360,37 @@ class Controller:
         return wish
 
     async def _explain(self, lap: Lap) -> Lap:
-        """Failures get the last lines of the replica's log: engines tell their reasons there."""
+        """Failures get the last lines of the replica's log: engines tell their reasons there. Every event gets the
+        facts behind it."""
+        logs: dict[ReplicaId, tuple[str, ...]] = {}
         whys: dict[str, str] = {}
         for event in lap.events:
             if event.what == State.FAILED.value and event.replica is not None:
-                runtime = next(r.runtime for r in lap.replicas if r.id == event.replica)
-                lines = await self._runtimes[runtime].logs(ReplicaId(event.replica), TAIL_LINES)
+                id = ReplicaId(event.replica)
+                runtime = next(r.runtime for r in lap.replicas if r.id == id)
+                lines = await self._runtimes[runtime].logs(id, TAIL_LINES)
+                logs[id] = tuple(self._shown(line)[:TAIL_CHARACTERS] for line in lines)
                 why = self._shown(event.why)
-                tail = "\n".join(f"  {self._shown(line)[:TAIL_CHARACTERS]}" for line in lines)
-                whys[event.replica] = f"{why}\nthe last lines of its log:\n{tail}" if lines else why
-        if not whys:
-            return lap
+                tail = "\n".join(f"  {line}" for line in logs[id])
+                whys[id] = f"{why}\nthe last lines of its log:\n{tail}" if lines else why
         failures = dict(lap.failures)
         for replica in lap.replicas:
             if replica.id in whys and replica.model in failures:
                 failures[replica.model] = replace(failures[replica.model], why=whys[replica.id])
+        now = self._clock()
+        phases = {id: known.seconds(now) for id, known in self._calls.phases.items()} if lap.events else {}
+        events = with_reasons(lap, self._replicas, phases, logs)
         return Lap(
-            tuple(replace(r, why=whys.get(r.id, r.why)) for r in lap.replicas),
+            tuple(replace(r, why=whys[r.id]) if r.id in whys else r for r in lap.replicas),
             failures,
-            tuple(replace(e, why=whys.get(e.replica or "", e.why)) for e in lap.events),
+            (*self._found(now), *(replace(e, why=whys.get(e.replica or "", e.why)) for e in events)),
         )
+
+    def _found(self, now: float) -> Iterable[Event]:
+        """What an earlier controller left, and is still there."""
+        for replica in self._replicas:
+            if replica.id in self._inherited and replica.id in self._seen:
+                yield Event(now, replica.model, replica.id, "found", "the controller was started again")
 
     # act
 
@@ -384,7 +399,7 @@ class Controller:
             if isinstance(action, Start):
                 self._next = max(self._next, int(action.replica.rsplit("-", 1)[1]) + 1)
 
-    def _save(self, lap: Lap, actions: Iterable[Action]) -> None:
+    def _save(self, lap: Lap, actions: Sequence[Action]) -> None:
         """Before anything is done: what was done and not remembered would be done twice. At the end all is stopped
         also where it can't be remembered: who comes next will look."""
         try:
@@ -394,23 +409,28 @@ class Controller:
                 raise
             log.warning("controller.forgets", why=str(error))
 
-    def _remember(self, lap: Lap, actions: Iterable[Action]) -> None:
+    def _remember(self, lap: Lap, actions: Sequence[Action]) -> None:
         saved = Saved(self._replicas, {n: f for n, f in self._failures.items() if f.count}, self._next, self._number)
         if _lasting(saved) != _lasting(self._saved):
             self._store.save(saved)
             self._saved = saved
         before = {replica.id: replica.state for replica in lap.replicas}
         news = list(lap.events)
-        for action in actions:
+        now = self._clock()
+        for action, reason in zip(actions, reasons(actions, replace(self._fleet, replicas=lap.replicas)), strict=True):
             match action:
                 case Start(replica=id, model=model, why=why):
-                    news.append(Event(self._clock(), model, id, "start", why))
+                    news.append(Event(now, model, id, "start", why, reason))
                 case Stop(replica=id, why=why) if before[id] is not State.STOPPING and before[id] is not State.FAILED:
-                    news.append(Event(self._clock(), self._model_of(id), id, "stop", why))
+                    news.append(Event(now, self._model_of(id), id, "stop", why, reason))
                 case Refuse(model=model, why=why) if model not in self._refusals:
-                    news.append(Event(self._clock(), model, None, "refuse", why))
+                    news.append(Event(now, model, None, "refuse", why, reason))
                 case Drain(replica=id, why=why):
-                    news.append(Event(self._clock(), self._model_of(id), id, "drain", why))
+                    news.append(Event(now, self._model_of(id), id, "drain", why, reason))
+                case Sleep(replica=id, why=why):
+                    news.append(Event(now, self._model_of(id), id, "sleep", why, reason))
+                case Wake(replica=id, why=why):
+                    news.append(Event(now, self._model_of(id), id, "wake", why, reason))
         if news:
             self._store.record(news)
         for event in news:

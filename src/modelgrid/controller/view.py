@@ -97,6 +97,9 @@ def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None
         retry_at=retry_at(model.failures) if model.failures.count and not _serves(own) else None,
         operations=ENGINES[spec.engine].operations(spec),
         note="a stand-in made on the spot: it speaks nonsense" if spec.source == "stand-in" else None,
+        waiting_since=model.waiting_since,
+        idle_s=spec.scaling.idle_s,
+        load_s=model.load_s,
     )
 
 

@@ -32,6 +32,7 @@ from modelgrid.spec import (
     Wake,
     Wish,
 )
+from modelgrid.spec.reason import Because, Cause
 from modelgrid.spec.units import format_bytes, format_seconds
 
 DRAIN_LIMIT_S = 300.0  # a request that takes longer on a draining replica is cut off
@@ -63,7 +64,7 @@ def wind_down(fleet: Fleet) -> list[Action]:
 
 def _leave(replica: Replica) -> Action | None:
     is_leaving = replica.state in LEAVING
-    return None if is_leaving else _let_go(replica, "modelgrid stops")
+    return None if is_leaving else _let_go(replica, "modelgrid stops", Because(Cause.SHUTDOWN))
 
 
 def _end(replica: Replica, model: Model | None, now: float) -> Action | None:
@@ -80,9 +81,9 @@ def _end(replica: Replica, model: Model | None, now: float) -> Action | None:
                 return Stop(replica.id, False, f"{replica.why}; still busy after {format_seconds(DRAIN_LIMIT_S)}")
             return None
     if model is None:
-        return _let_go(replica, "the model was removed from the configuration")
+        return _let_go(replica, "the model was removed from the configuration", Because(Cause.REMOVED))
     if model.spec.revision != replica.revision:
-        return _let_go(replica, "the model's configuration has changed")
+        return _let_go(replica, "the model's configuration has changed", Because(Cause.CHANGED))
     return None
 
 
@@ -103,8 +104,10 @@ def _stop_again(replica: Replica, model: Model | None, now: float) -> Action | N
     return Stop(replica.id, True, f"it was still there {format_seconds(grace_s)} after it was asked to stop")
 
 
-def _let_go(replica: Replica, why: str) -> Action:
-    return Drain(replica.id, why) if replica.state is State.READY else Stop(replica.id, False, why)
+def _let_go(replica: Replica, why: str, because: Because) -> Action:
+    if replica.state is State.READY:
+        return Drain(replica.id, why, because=because)
+    return Stop(replica.id, False, why, because)
 
 
 def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> list[Action]:
@@ -125,10 +128,11 @@ def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> li
                     if model.wish is Wish.UNLOADED
                     else f"no request for {format_seconds(idle_s)}"
                 )
-                actions.append(_let_go(replica, why))
+                cause = Cause.BY_HAND if model.wish is Wish.UNLOADED else Cause.IDLE
+                actions.append(_let_go(replica, why, Because(cause)))
                 spare -= 1
             elif model.wish is Wish.UNLOADED and replica.state is State.STARTING and not model.waiting:
-                actions.append(Stop(replica.id, False, "it was unloaded by hand"))
+                actions.append(Stop(replica.id, False, "it was unloaded by hand", Because(Cause.BY_HAND)))
                 spare -= 1
     return actions
 
@@ -148,7 +152,8 @@ def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action])
         if not crowded:
             continue
         device = room.devices[replica.machine, crowded[0].device]
-        actions.append(_let_go(replica, f"models may take {format_bytes(device.memory_bytes)}{_of(device, fleet)} now"))
+        why = f"models may take {format_bytes(device.memory_bytes)}{_of(device, fleet)} now"
+        actions.append(_let_go(replica, why, Because(Cause.SHRUNK)))
         for share in crowded:
             over[replica.machine, share.device] -= share.memory_bytes
     return actions
@@ -223,12 +228,13 @@ def _grow_model(model: Model, growth: _Growth) -> None:
 def _places_left(spec: ModelSpec, fleet: Fleet) -> int | None:
     """How many more replicas can have a port or a server of their own; None: as many as there is room for. It is a
     replica's until that is gone."""
+    if spec.port is None and not spec.urls:
+        return None
     own = [replica for replica in fleet.replicas if replica.model == spec.name]
     if spec.port is not None:
         return 0 if own else 1
-    if spec.urls:  # replicas of an older revision speak to servers as that one named them
-        return max(0, len(spec.urls) - sum(replica.revision == spec.revision for replica in own))
-    return None
+    # Replicas of an older revision speak to servers as that one named them.
+    return max(0, len(spec.urls) - sum(replica.revision == spec.revision for replica in own))
 
 
 def _urgency(model: Model) -> tuple[bool, float, str]:
@@ -242,12 +248,14 @@ def _refusal(model: Model, fleet: Fleet) -> Refuse | None:
     if isinstance(model.need, Unknown):
         if model.need.is_coming:
             return None
-        return Refuse(name, f"cannot place {name}: {model.need.why}", RETRY_AFTER_FULL_S)
+        unknown = f"cannot place {name}: {model.need.why}"
+        return Refuse(name, unknown, RETRY_AFTER_FULL_S, Because(Cause.UNKNOWN_SIZE))
     if (why := why_impossible(model.need, fleet.machines)) is not None:
-        return Refuse(name, f"cannot place {name}: {why}", RETRY_AFTER_FULL_S)
+        return Refuse(name, f"cannot place {name}: {why}", RETRY_AFTER_FULL_S, Because(Cause.TOO_LARGE))
     wait_s = backoff.retry_at(model.failures) - fleet.now
     if backoff.has_given_up(model.failures) and wait_s > 0:
-        return Refuse(name, f"{name} failed {_times(model.failures.count)}: {model.failures.why}", wait_s)
+        why = f"{name} failed {_times(model.failures.count)}: {model.failures.why}"
+        return Refuse(name, why, wait_s, Because(Cause.FAILING))
     return None
 
 
@@ -262,7 +270,8 @@ def _start_one(model: Model, need: Need, growth: _Growth, *, is_first: bool) -> 
         growth.now.take(spot.machine, spot.shares)
         growth.soon.take(spot.machine, spot.shares)
         id = _next_id(model, growth)
-        growth.actions.append(Start(id, model.spec.name, spot.shares, _why_start(model, is_first), spot.machine))
+        why, because = _why_start(model, is_first), _cause_of_start(model, is_first)
+        growth.actions.append(Start(id, model.spec.name, spot.shares, why, spot.machine, because))
         return True
     if not is_first:
         return False
@@ -290,7 +299,7 @@ def _wake_one(model: Model, replica: Replica, growth: _Growth, *, is_first: bool
     if growth.now.holds(replica.machine, shares):
         growth.now.take(replica.machine, shares)
         growth.soon.take(replica.machine, shares)
-        growth.actions.append(Wake(replica.id, _why_start(model, is_first)))
+        growth.actions.append(Wake(replica.id, _why_start(model, is_first), _cause_of_start(model, is_first)))
         return True
     if not is_first:
         return False
@@ -318,7 +327,9 @@ def _make_room(growth: _Growth, model: Model, victims: Sequence[Victim]) -> None
     for victim in victims:
         growth.soon.give(victim.replica.machine, victim.frees)
         why = f"its memory is needed for {model.spec.name}"
-        growth.actions.append(Drain(victim.replica.id, why, "sleep") if victim.sleeps else _let_go(victim.replica, why))
+        because = Because(Cause.ROOM, model.spec.name)
+        sleep = Drain(victim.replica.id, why, "sleep", because)
+        growth.actions.append(sleep if victim.sleeps else _let_go(victim.replica, why, because))
 
 
 def _reserve(growth: _Growth, machine: str, shares: Sequence[Share]) -> None:
@@ -358,7 +369,7 @@ def _no_room(model: Model, need: Need, growth: _Growth) -> Refuse | None:
         f"{format_bytes(sum(r.memory_bytes for r in kept))} of {format_bytes(sum(m.memory_bytes for m in machines))} "
         "(try: modelgrid model unload, or scaling.min: 0 for one of them)"
     )
-    return Refuse(name, why, RETRY_AFTER_FULL_S)
+    return Refuse(name, why, RETRY_AFTER_FULL_S, Because(Cause.ALL_KEPT))
 
 
 def _leaving(actions: Iterable[Action]) -> set[ReplicaId]:
@@ -372,6 +383,14 @@ def _why_start(model: Model, is_first: bool) -> str:
     if is_first or floor(model):
         return ("loaded by hand" if model.wish is Wish.LOADED else "kept loaded (scaling.min)") + again
     return "its replicas were busy" + again
+
+
+def _cause_of_start(model: Model, is_first: bool) -> Because:
+    if model.waiting:
+        return Because(Cause.REQUEST if is_first else Cause.LOAD)
+    if is_first or floor(model):
+        return Because(Cause.BY_HAND if model.wish is Wish.LOADED else Cause.KEPT)
+    return Because(Cause.LOAD)
 
 
 def _by_model(replicas: Iterable[Replica]) -> dict[ModelName, list[Replica]]:

@@ -10,6 +10,7 @@ from typing import Literal
 from modelgrid.spec.machine import LOCAL, Asleep, Machine, Need, Share
 from modelgrid.spec.model import ModelName, ModelSpec, ReplicaId
 from modelgrid.spec.pulse import Pulse
+from modelgrid.spec.reason import Because
 from modelgrid.spec.replica import Replica
 from modelgrid.spec.unknown import Unknown
 
@@ -73,6 +74,7 @@ class Start:
     shares: tuple[Share, ...]
     why: str
     machine: str = LOCAL
+    because: Because | None = field(default=None, compare=False)  # `why` in a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Drain:
     replica: ReplicaId
     why: str
     then: Literal["stop", "sleep"] = "stop"
+    because: Because | None = field(default=None, compare=False)  # `why` in a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Wake:
 
     replica: ReplicaId
     why: str
+    because: Because | None = field(default=None, compare=False)  # `why` in a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ class Stop:
     replica: ReplicaId
     force: bool
     why: str
+    because: Because | None = field(default=None, compare=False)  # `why` in a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,7 @@ class Refuse:
     model: ModelName
     why: str
     retry_after_s: float
+    because: Because | None = field(default=None, compare=False)  # `why` in a word
 
 
 Action = Start | Drain | Sleep | Wake | Stop | Refuse

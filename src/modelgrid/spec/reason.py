@@ -32,6 +32,14 @@ class Cause(StrEnum):
     FAILING = "failing"  # it failed again and again
 
 
+@dataclass(frozen=True, slots=True)
+class Because:
+    """Why the planner does something, in a word."""
+
+    cause: Cause
+    other: str | None = None  # ROOM: the model that it is made for
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
     """What is known about an event beyond its `why`. None: not known, or not of this kind of event."""

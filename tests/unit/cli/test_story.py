@@ -61,8 +61,8 @@ def test_a_life_is_told_from_its_facts() -> None:
     assert [(line.at, line.text) for line in chapter.lines] == [
         (
             10.0,
-            "modelgrid started it on gpu0, because a request came for it while no replica was running (it needs "
-            "14.0 GiB of memory; 20.0 GiB were free there).",
+            "modelgrid started it on gpu0, because a request came for it while no replica was running. It needed "
+            "14.0 GiB of memory, and 20.0 GiB were free there.",
         ),
         (
             48.0,
@@ -71,7 +71,7 @@ def test_a_life_is_told_from_its_facts() -> None:
         (
             400.0,
             "modelgrid sent it no more requests, to make room for mistral, for which 3 requests had waited up to "
-            "5.2 s: nothing that was idle would have been enough. Its 2 requests in progress could finish first.",
+            "5.2 s. Nothing that was idle would have been enough. Its 2 requests in progress could finish first.",
         ),
         (402.0, "Its 2 requests had ended after 2 s, so it was stopped."),
         (402.4, "0.4 s later its process was gone, and its memory (14.0 GiB) was free again."),
@@ -142,7 +142,7 @@ def test_every_cause_makes_a_whole_sentence_with_whatever_is_known(what: str, ca
             "drain",
             Reason(cause=Cause.ROOM, other="big", waiting=1, waited_s=0.3, idle_s=240.0, then="sleep"),
             "modelgrid sent it no more requests, to put it to sleep, to make room for big, for which 1 request had "
-            "waited up to 0.3 s: it had had no request for 4 min, and so was missed least.",
+            "waited up to 0.3 s. It was the one that is missed least: it had had no request for 4 min.",
         ),
         (
             "stop",
@@ -274,8 +274,21 @@ def test_the_account_counts_what_is_the_same() -> None:
     many = [event(float(at), "drain", "c", replica=f"mine-{at}") for at in range(3)]
     refused = [event(float(10 + at), "refuse", "too large", replica=None) for at in range(2)]
     assert [entry.text for entry in account([*many, *refused], clock)] == [
-        "It was stopped: c. That holds for 3 replicas of it.",
-        "From then on requests for it were answered with an error: too large. This happened 2 times.",
+        "It was stopped: c. This happened 3 times, the last at <2>.",
+        "From then on requests for it were answered with an error: too large. This happened 2 times, the last at <11>.",
+    ]
+    at_once = [replace(one, at=5.0) for one in many]
+    assert [entry.text for entry in account(at_once, clock)] == ["It was stopped: c. That holds for 3 replicas of it."]
+
+
+def test_the_account_tells_a_loop_of_crashes_in_two_lines() -> None:
+    failing = Reason(cause=Cause.FAILING, failures=3, retry_at=9.0)
+    refused = [event(number * 10.0 + 3, "refuse", "", failing, replica=None) for number in (1, 2, 3)]
+    loop = sorted([one for number in (1, 2, 3) for one in crash(number)] + refused, key=lambda one: one.at)
+    assert [entry.text for entry in account(loop, clock)] == [
+        "It was started, and failed: exited with code 1. This happened 3 times, the last at <30>.",
+        "As it failed again and again, requests for it were answered with an error until the next try. This happened "
+        "3 times, the last at <33>.",
     ]
 
 

@@ -99,6 +99,16 @@ def test_only_ready_replicas_are_routed_to() -> None:
     )
 
 
+def test_who_waits_can_be_told_how_long_a_start_takes() -> None:
+    assert route_of(MODEL).starts_s is None
+    assert route_of(replace(MODEL, load_s=41.73)).starts_s == 41.7
+
+
+def test_a_model_says_whether_who_waits_is_told_so() -> None:
+    told = replace(MODEL, spec=replace(SPEC, limits=Limits(progress=True)))
+    assert [route_of(model).progress for model in (MODEL, told)] == [False, True]
+
+
 def test_a_ready_replica_of_which_nobody_knows_where_it_is_is_not_routed_to() -> None:
     [found] = table.routes(fleet(MODEL, replica("a-1", State.READY)), {}, {}, {}, {})
     assert found.targets == ()
@@ -191,6 +201,8 @@ def test_the_status_is_everything() -> None:
                 wish=None,
                 retry_at=None,
                 operations=ALL,
+                waiting_since=MODEL.waiting_since,
+                idle_s=MODEL.spec.scaling.idle_s,
             ),
         ),
         replicas=(

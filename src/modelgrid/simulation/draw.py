@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 from modelgrid.simulation import timeline
 from modelgrid.simulation.engine import Phase
@@ -108,8 +110,8 @@ def _device(
     yield f'<text x="20" y="{top + 20}">{escape(machine)}</text>'
     yield f'<text class="soft" x="20" y="{top + 38}">{escape(label)}, {format_bytes(size)}</text>'
     yield (f'<rect class="device" x="{_LEFT}" y="{top}" width="{WIDTH - _LEFT - _RIGHT}" height="{_DEVICE}" rx="3"/>')
-    for span, bottom, share in _stacked(history, machine, device):
-        left, right = _x(span.start, history.end), _x(span.end, history.end)
+    for span, start, end, bottom, share in _stacked(history, machine, device):
+        left, right = _x(start, history.end), _x(end, history.end)
         if right - left < _THINNEST:
             continue
         tall = _DEVICE * share / size
@@ -122,29 +124,39 @@ def _device(
         )
 
 
-def _stacked(history: History, machine: str, device: str) -> Iterator[tuple[Span, int, int]]:
-    """Each span with where it lies in the device's memory: an engine keeps its place, the lowest that was free."""
-    places: dict[str, tuple[int, int, float]] = {}  # engine: from, how much, until
-    ends: dict[str, float] = {}
-    for span in history.spans:
-        ends[span.engine] = max(ends.get(span.engine, 0.0), span.end)
-    for span in sorted(history.spans, key=lambda span: (span.start, span.end)):
-        share = sum(s.memory_bytes for s in span.shares if s.device == device)
-        if span.machine != machine or not share:
-            continue
-        if span.engine not in places:
-            taken = sorted((low, low + many) for low, many, until in places.values() if until > span.start)
-            places[span.engine] = (_lowest(taken, share), share, ends[span.engine])
-        yield span, places[span.engine][0], share
-
-
-def _lowest(taken: Sequence[tuple[int, int]], size: int) -> int:
-    at = 0
-    for low, high in taken:
-        if low - at >= size:
-            break
-        at = max(at, high)
-    return at
+def _stacked(history: History, machine: str, device: str) -> Iterator[tuple[Span, float, float, int, int]]:
+    """Each span, from when until when it lies where in the device's memory, and how much it is. Who came first lies
+    lowest, so an engine moves down when an older one has gone."""
+    own = [
+        (span, sum(share.memory_bytes for share in span.shares if share.device == device))
+        for span in history.spans
+        if span.machine == machine and span.end > span.start
+    ]
+    begun: dict[str, float] = {}
+    for span, _ in own:
+        begun[span.engine] = min(begun.get(span.engine, span.start), span.start)
+    own = sorted(((span, share) for span, share in own if share), key=lambda each: each[0].start)
+    moments = sorted({at for span, _ in own for at in (span.start, span.end)})
+    drawn: dict[int, tuple[float, int]] = {}  # by the span's number: since when it lies there, and where
+    there: list[int] = []
+    coming = 0
+    for start, end in pairwise([*moments, math.inf]):
+        for index in [index for index in there if own[index][0].end <= start]:
+            since, bottom = drawn.pop(index)
+            there.remove(index)
+            yield own[index][0], since, start, bottom, own[index][1]
+        while coming < len(own) and own[coming][0].start < end:
+            there.append(coming)
+            coming += 1
+        there.sort(key=lambda index: (begun[own[index][0].engine], own[index][0].engine))
+        bottom = 0
+        for index in there:
+            since, before = drawn.get(index, (start, bottom))
+            if before != bottom:
+                yield own[index][0], since, start, before, own[index][1]
+                since = start
+            drawn[index] = (since, bottom)
+            bottom += own[index][1]
 
 
 def _queue(history: History, top: int, colours: Mapping[ModelName, str]) -> Iterator[str]:
@@ -180,7 +192,7 @@ def _axis(history: History, top: int) -> Iterator[str]:
     while at <= history.end:
         x = _x(at, history.end)
         yield f'<line class="grid" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{top}"/>'
-        label = format_seconds(at) if at else "0"
+        label = format_seconds(at).replace("m00s", "m") if at else "0"
         yield f'<text class="soft" x="{x:.1f}" y="{top + 18}" text-anchor="middle">{label}</text>'
         at += step_s
 

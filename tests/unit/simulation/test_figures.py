@@ -73,6 +73,11 @@ def test_the_drawing_is_xml_and_shows_every_model() -> None:
     root = ET.fromstring(drawing(history, machines, "a & b"))
     texts = {text.text for text in root.iter(f"{SVG}text")}
     assert {"a & b", "m<0>", "m<1>", "m<2>", "m<3>", "waiting"} <= texts
-    for rect in root.iter(f"{SVG}rect"):
-        assert float(rect.get("width") or 0) > 0
-        assert float(rect.get("y") or 0) >= 0
+    rects = list(root.iter(f"{SVG}rect"))
+    tops = [float(rect.get("y") or 0) for rect in rects if rect.get("class") == "device"]
+    held = [rect for rect in rects if rect.find(f"{SVG}title") is not None]
+    assert len(tops) == 2
+    assert held
+    for rect in held:  # nothing lies outside of its device, as it would where memory were drawn twice
+        top, tall = float(rect.get("y") or 0), float(rect.get("height") or 0)
+        assert any(device - 0.2 <= top and top + tall <= device + 76.2 for device in tops), rect.attrib

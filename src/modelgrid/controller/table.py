@@ -56,6 +56,8 @@ def routes(
             unavailable=None if refusal is None or ready else _unavailable(refusal),
             queue=model.spec.limits.queue,
             wait_s=model.spec.limits.wait_s,
+            progress=model.spec.limits.progress,
+            starts_s=None if model.load_s is None else round(model.load_s, 1),  # no table for less
             created=created.get(name, 0),
             state=state,
             why=why,

@@ -11,6 +11,7 @@ import msgspec
 
 from modelgrid.gateway.endpoints import ENDPOINTS, Act, Found
 from modelgrid.gateway.quota import Limit, Refusal
+from modelgrid.gateway.wishes import TIMEOUT
 from modelgrid.spec import Route
 from modelgrid.spec.units import format_bytes
 
@@ -377,11 +378,22 @@ def queue_full(route: Route) -> Answer:
     return error(503, SERVER, message, "queue_full", retry_after_s=5)
 
 
-def waited_out(route: Route, waited_s: float) -> Answer:
-    """No replica in time."""
+def outranked(route: Route) -> Answer:
+    """As many wait for a replica as may, and one that came is ahead of the last of them."""
     message = (
-        f"cannot serve {route.model}: no replica of it was ready within {waited_s:.1f} s{_because(route)}"
-        f" (try: modelgrid why {route.model}, or raise limits.wait)"
+        f"cannot go on waiting for {route.model}: {route.queue} requests wait for it, and one of a higher priority"
+        f" came{_because(route)} (try again soon, or raise limits.queue)"
+    )
+    return error(503, SERVER, message, "queue_full", retry_after_s=5)
+
+
+def waited_out(route: Route, waited_s: float, *, is_hurried: bool = False) -> Answer:
+    """No replica in time; one that is hurried has said itself what that is."""
+    starts = "" if route.starts_s is None else f"; a start takes about {route.starts_s:.0f} s"
+    setting = f"send a longer {TIMEOUT}" if is_hurried else "raise limits.wait"
+    message = (
+        f"cannot serve {route.model}: no replica of it was ready within {waited_s:.1f} s{_because(route)}{starts}"
+        f" (try: modelgrid why {route.model}, or {setting})"
     )
     return error(503, SERVER, message, "not_ready_in_time", retry_after_s=5)
 
@@ -428,9 +440,18 @@ def steps(model: str, setting: str = "") -> str:
 def last_event(kind: str, code: str, why: str, *, is_anthropic: bool = False) -> bytes:
     """The end of a stream that has no other; `why` says who ended it."""
     message = f"the stream ends early: {why}"
-    if is_anthropic:
-        return b"event: error\ndata: " + _anthropic_body(500, message) + b"\n\n"
-    return b"data: " + error_body(kind, message, code) + b"\n\n"
+    body = _anthropic_body(500, message) if is_anthropic else error_body(kind, message, code)
+    return event(body, is_anthropic=is_anthropic)
+
+
+def as_event(answer: Answer, *, is_anthropic: bool = False) -> bytes:
+    """An error for a caller whose answer's head was sent already."""
+    return event((as_anthropic(answer) if is_anthropic else answer).body, is_anthropic=is_anthropic)
+
+
+def event(body: bytes, *, is_anthropic: bool = False) -> bytes:
+    """An error's JSON, in one line, as an event of a stream."""
+    return b"%bdata: %b\n\n" % (b"event: error\n" if is_anthropic else b"", body)
 
 
 def root() -> Answer:

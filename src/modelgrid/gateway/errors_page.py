@@ -42,7 +42,8 @@ _STREAMS: Final = """\
 
 Once an answer has begun, its status is sent. When it can't go on, a stream of events ends with one more event, an error
 of the same shape, and without `data: [DONE]`; any other answer is broken off, which HTTP clients report. Besides these,
-an upload that goes wrong while its answer streams ends it with its own error from above.
+an upload that goes wrong while its answer streams ends it with its own error from above. So does any error, the
+engine's too, for a caller that was told [while it waited](../how-to/serve-many-callers.md#5-who-waits).
 
 | code | who failed | when |
 | --- | --- | --- |
@@ -63,7 +64,13 @@ class Row:
 
 
 ROWS: Final = (
-    Row(400, "", REQUEST, "The request, or its JSON, can't be read, or names no model.", "The message says where."),
+    Row(
+        400,
+        "",
+        REQUEST,
+        "The request, its JSON, or one of its `x-modelgrid` headers can't be read; or it names no model.",
+        "The message says where.",
+    ),
     Row(400, "invalid_form", REQUEST, "The upload is no form that can be read.", "Send `multipart/form-data`."),
     Row(400, "model_required", REQUEST, "Several models could be meant.", "Send `?model=NAME`."),
     Row(
@@ -138,8 +145,8 @@ ROWS: Final = (
         503,
         "not_ready_in_time",
         SERVER,
-        "No replica was ready within the model's `limits.wait`.",
-        "`modelgrid why NAME` says what it waits for; a larger `limits.wait` waits longer.",
+        "No replica was ready within the model's `limits.wait`, or within the request's own `x-modelgrid-timeout`.",
+        "`modelgrid why NAME` says what it waits for; a larger one of the two waits longer.",
     ),
     Row(
         503,
@@ -148,7 +155,13 @@ ROWS: Final = (
         "No replica that can be asked knows the id, and one that may know it can't be asked.",
         "Try again soon.",
     ),
-    Row(503, "queue_full", SERVER, "As many requests wait as `limits.queue` allows.", "Try later, or raise it."),
+    Row(
+        503,
+        "queue_full",
+        SERVER,
+        "As many requests wait as `limits.queue` allows; for one that waited, another of a higher priority came.",
+        "Try later, or raise it.",
+    ),
     Row(503, "starting", SERVER, "modelgrid has only just started.", "Try again in a second."),
     Row(503, "stopping", SERVER, "modelgrid is stopping, and `gateway.grace` is over.", "Try again once it is back."),
     Row(

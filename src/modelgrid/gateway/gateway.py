@@ -29,6 +29,7 @@ from modelgrid.gateway.search import Search, lanes_behind, lanes_that_may_know
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.tunnel import SocketRelay, query_of, wants_socket
 from modelgrid.gateway.upload_relay import UploadRelay
+from modelgrid.gateway.wishes import WishError, read_wishes
 
 _log = structlog.get_logger()
 
@@ -100,6 +101,11 @@ class Gateway:
         refusal = self._check_access(head)
         if refusal is None and head.read.get(b"content-encoding", b"identity").lower() != b"identity":
             refusal = answers.encoded_body(head.read[b"content-encoding"].decode("latin-1"))
+        if refusal is None:
+            try:
+                head.wishes = read_wishes(head.read)
+            except WishError as error:
+                refusal = answers.bad_request(str(error), error.header)
         return found if refusal is None else answers.in_shape(refusal, found)
 
     def serve(self, connection: ClientConnection, request: Request) -> Job | None:
@@ -255,7 +261,9 @@ class Gateway:
         lines = b"host: controller\r\nconnection: close\r\naccept: %b\r\n\r\n" % request.head.read.get(
             b"accept", b"*/*"
         )
-        asked = ControlRequest(self.board.pool, self.board.tasks, reply, b"GET %b HTTP/1.1\r\n%b" % (found.path, lines))
+        asked = ControlRequest(
+            self.board.pool, self.board.dialing.tasks, reply, b"GET %b HTTP/1.1\r\n%b" % (found.path, lines)
+        )
         asked.start(self.board.pool.origin(str(socket), 0, is_tls=False))
         return asked
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from modelgrid.gateway import breaker, multipart, options, receiver
+from modelgrid.gateway import breaker, multipart, options, receiver, wishes
 from modelgrid.spec.units import format_bytes
 
 _INTRODUCTION: Final = """\
@@ -32,6 +32,12 @@ _BREAKER: Final = """\
 Each replica has a circuit breaker. A loss (no connection, or one that broke) opens it at once. Errors in its answers
 open it when they are many, while others of its model do better. While it is open, nothing is sent there; then one
 request is, as a probe, and its answer closes it."""
+
+_WAITING: Final = """\
+Who waits for a replica is sent by its priority, and gains a level of it with time: a request of priority p is as far
+ahead as one that came p levels earlier. So one of the lowest priority is behind those of the highest that come within
+two hundred levels' time after it, and no later one; among equals, who came first is first. `high` is 50, `normal` 0 and
+`low` -50."""
 
 SETTINGS: Final = {
     "body_bytes": "gateway.body",
@@ -55,6 +61,7 @@ def reference() -> str:
         f"| limit | value | setting | what is limited |\n| --- | --- | --- | --- |\n{''.join(_settings())}"
         + _section("Of the request path", "", options)
         + _section("Of a request's head", "", receiver)
+        + _section("Of a request that waits", _WAITING, wishes)
         + _section("Of an upload", "", multipart)
         + _section("Of a replica that fails", _BREAKER, breaker)
     )

@@ -24,6 +24,7 @@ LINK_RETRY_S: Final = (0.05, 1.0)  # first and longest pause between attempts to
 LINK_BACKLOG_BYTES: Final = 1 << 20  # of messages that the controller doesn't read; more are dropped
 TABLE_BYTES: Final = 256 << 20  # of one routing table
 EVENT_BYTES: Final = 1 << 20  # of one server-sent event that has to be read (the plain-text endpoint)
+SIGN_CHARACTERS: Final = 300  # of a sign to who waits, beside the model's name
 WHOLE_BYTES: Final = 4 << 20  # of an answer that has to be read whole, an error or no stream (the same endpoint)
 
 
@@ -47,6 +48,8 @@ class GatewayOptions:
     connect_timeout_s: float = 5.0  # to reach an engine
     first_byte_timeout_s: float = 600.0  # until the first byte of an engine's body
     idle_timeout_s: float = 300.0  # between bytes of an engine's body, and for a caller that doesn't read
+    progress_after_s: float = 1.0  # of waiting, before a stream's caller who asks for signs of it gets the first
+    progress_every_s: float = 5.0  # between two of them
     keep_alive_s: float = 75.0  # a caller's connection between requests
     header_timeout_s: float = 30.0  # for a request's head, and what a body's slowest rate is averaged over
     body_bytes_per_s: int = 256  # the slowest rate of a body; a slower one is answered with 408

@@ -7,7 +7,6 @@ from the choice of it until its answer has ended there, whatever the end; and on
 
 from __future__ import annotations
 
-import asyncio
 from random import randrange
 from time import monotonic
 
@@ -21,16 +20,19 @@ from modelgrid.gateway.endpoints import Act, Found
 from modelgrid.gateway.exchange import EngineHead, Loss
 from modelgrid.gateway.meters import CALLER_LEFT
 from modelgrid.gateway.options import ATTEMPTS
+from modelgrid.gateway.progress import Progress, wants_progress, without_encoding
 from modelgrid.gateway.quota import Gate
-from modelgrid.gateway.reply import EngineTrouble, Reply
+from modelgrid.gateway.reply import EngineTrouble, PassThrough, Reply
 from modelgrid.gateway.request import Request
 from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.standing import Standing
+from modelgrid.gateway.stay import Stay
 from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.tally import Tally
 from modelgrid.gateway.upstream import Upstream
 from modelgrid.gateway.usage import Usage, read_usage
 from modelgrid.gateway.usage_stream import UsageOfAnswer, UsageOfStream
+from modelgrid.gateway.waiting import Waiter
 from modelgrid.spec import Choice
 from modelgrid.spec.operations import CHAT, COMPLETIONS, INFILL, MESSAGES, RESPONSES
 
@@ -62,9 +64,7 @@ class Relay:
     _lot = 0  # drawn once, so that a retry is with the same of them
     _failed: frozenset[str] = frozenset()  # models behind a virtual one that have failed
     _busy: tuple[Standing, ...] = ()  # replicas that were busy
-    _line: Lane | None = None  # the model whose line it stands in
-    _wait_timer: asyncio.TimerHandle | None = None
-    _waited_s = 0.0
+    _stay: Stay | None = None  # in the lines of those that wait
     _attempts = 0
     _loss: Loss | None = None  # the last one
     _lost_by = ""
@@ -155,22 +155,36 @@ class Relay:
         if self._upstream is not None:
             self._upstream.resume()
 
-    # What the line calls.
+    # What the line calls: see `Waiter`.
 
     def proceed(self) -> None:
-        """The table has something for this model."""
-        self._leave_line()
-        self._again()
+        """See `Waiter`."""
+        stay = self._stay
+        assert stay is not None
+        if stay.leave():
+            self._again()
+        else:
+            self._give_up(self._lane)
 
     def reconsider(self) -> None:
-        """Another of the models behind a virtual one may have become warm."""
+        """See `Waiter`."""
         lane = self._board.find(self._named)
-        if self._line is None or lane is None or lane.options is None:
+        if lane is None or lane.options is None:
             return
         for option in lane.options.order(self._found.operation, self._board.ledger, 1):
             if option.route.model not in self._failed and pick(option.standings, self._board.ledger) is not None:
                 self.proceed()
                 return
+
+    def wait_out(self) -> None:
+        """See `Waiter`."""
+        self._leave_line()
+        self._give_up(self._lane)
+
+    def give_way(self) -> None:
+        """See `Waiter`."""
+        self._leave_line()
+        self._fail(answers.outranked(self._lane.route))
 
     # What the engine's connection calls.
 
@@ -436,16 +450,10 @@ class Relay:
     # Sending.
 
     def _connect(self, standing: Standing) -> None:
-        board = self._board
-        task = board.loop.create_task(board.pool.connect(standing.destination.origin))
-        board.tasks.add(task)
-        task.add_done_callback(self._connected)
+        self._board.dialing.dial(standing.destination.origin, self)
 
-    def _connected(self, task: asyncio.Task[Upstream | Loss]) -> None:
-        self._board.tasks.discard(task)
-        if task.cancelled():
-            return
-        result = task.result()
+    def connected(self, result: Upstream | Loss) -> None:
+        """See `Asker`."""
         if self._is_over:
             if isinstance(result, Upstream):
                 self._board.pool.put_back(result, is_reusable=True)
@@ -490,37 +498,47 @@ class Relay:
         if route.unavailable is not None and not route.targets:
             self._fail(answers.unavailable(route))
             return
-        left_s = route.wait_s - self._waited_s
+        stay = self._stay
+        if stay is None:
+            stay = self._stay = self._begin_stay(lane)
+        left_s = stay.left_s(route)
         if left_s <= 0:
             self._give_up(lane)
-        elif self._loss is None and board.count_waiting(lane) >= route.queue:
-            self._fail(answers.queue_full(route))  # one that an engine lost had its place already
-        else:
-            self._line = lane
-            options = self._named_lane.options
-            board.join_line(lane, self, is_flexible=options is not None and not options.is_weighted)
-            self._wait_timer = board.loop.call_later(left_s, self._wait_out)
+            return
+        last: Waiter | None = None
+        if self._loss is None and board.count_waiting(lane) >= route.queue:  # one that was lost had its place already
+            last = board.last_behind(lane, stay.rank)
+            if last is None:
+                self._fail(answers.queue_full(route))
+                return
+        options = self._named_lane.options
+        stay.join(lane, left_s, is_flexible=options is not None and not options.is_weighted)
+        if last is not None:
+            last.give_way()
 
-    def _wait_out(self) -> None:
-        assert self._line is not None
-        model = self._line.model
-        lane = self._board.find(model) or self._line
-        self._leave_line()
-        self._give_up(lane)
+    def _begin_stay(self, lane: Lane) -> Stay:
+        head = self._request.head
+        reply = self._reply
+        progress: Progress | None = None
+        if isinstance(reply, PassThrough) and wants_progress(
+            self._found, head, self._body, by_default=lane.route.progress
+        ):
+            self._reply = progress = Progress(reply, reply.caller, self._found)
+            self._lines = without_encoding(self._lines)
+        return Stay(self._board, self, self._began_at, head.wishes, self._body, progress)
 
     def _leave_line(self) -> None:
-        assert self._line is not None
-        assert self._wait_timer is not None
-        self._wait_timer.cancel()
-        self._waited_s += self._board.leave_line(self._line, self)
-        self._line = None
+        assert self._stay is not None
+        self._stay.leave()
 
     def _give_up(self, lane: Lane) -> None:
-        route = lane.route
+        assert self._stay is not None
+        lane = self._board.find(lane.model) or lane
+        waited_s = self._stay.waited_s
         if self._loss is None:
-            self._fail(answers.waited_out(route, self._waited_s))
+            self._fail(answers.waited_out(lane.route, waited_s, is_hurried=self._stay.is_hurried))
             return
-        why = f"{self._loss.why}, and nothing took its place within {self._waited_s:.1f} s"
+        why = f"{self._loss.why}, and nothing took its place within {waited_s:.1f} s"
         self._fail(self._engine_failed(self._loss, why))
 
     # Ending.
@@ -543,8 +561,8 @@ class Relay:
     def _end(self, status: int, usage: Usage | None = None) -> None:
         """Let go of everything, and count what was."""
         self._is_over = True
-        if self._line is not None:
-            self._leave_line()
+        if self._stay is not None:
+            self._stay.close()
         if self._upstream is not None:
             self._upstream.leave()
             self._upstream = None

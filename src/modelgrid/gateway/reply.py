@@ -108,6 +108,11 @@ class PassThrough:
         self._head_only = head_only
 
     @property
+    def caller(self) -> Caller:
+        """Where it is written."""
+        return self._caller
+
+    @property
     def sign(self) -> bytes:
         """See `Job`. Between two chunks it is a zero, which begins the next one's size as well as the size does."""
         if self._caller.is_http10:

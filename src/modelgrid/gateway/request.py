@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from modelgrid.gateway.answers import Answer
     from modelgrid.gateway.endpoints import Found
     from modelgrid.gateway.upload import Upload
+    from modelgrid.gateway.wishes import Wishes
 
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
@@ -44,6 +45,7 @@ class Head:
         "query",
         "read",
         "sent_id",
+        "wishes",
     )
 
     def __init__(
@@ -69,6 +71,7 @@ class Head:
         self.found: Found | Answer | None = None  # what it asks for, or why it won't be answered
         self.access: object = None  # the table whose keys said so
         self.caller: Caller | None = None  # who holds the key that was sent
+        self.wishes: Wishes | None = None  # what it says of waiting
 
     def __repr__(self) -> str:
         return f"Head({self.method} {self.path})"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from time import monotonic
 
 import msgspec
 import structlog
@@ -13,6 +13,7 @@ from modelgrid.gateway import answers
 from modelgrid.gateway.access import Caller
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.choose import pick
+from modelgrid.gateway.dialing import Dialing
 from modelgrid.gateway.exchange import Loss
 from modelgrid.gateway.ledger import open_ledger
 from modelgrid.gateway.link import Link, read_table
@@ -21,14 +22,13 @@ from modelgrid.gateway.options import LOAD_DELAY_S, GatewayOptions
 from modelgrid.gateway.replicas import Replicas
 from modelgrid.gateway.routes import Lane, Routes
 from modelgrid.gateway.standing import Standing
-from modelgrid.gateway.upstream import Pool, Upstream
-from modelgrid.gateway.waiting import Waiting
+from modelgrid.gateway.upstream import Pool
+from modelgrid.gateway.waiting import Place, Waiter, Waiting
 from modelgrid.spec import Outcome, RoutingTable
 
-if TYPE_CHECKING:
-    from modelgrid.gateway.relay import Relay
-
 _log = structlog.get_logger()
+
+_WOKEN = object()  # all of them
 
 
 class Switchboard:
@@ -48,8 +48,11 @@ class Switchboard:
         self.replicas = Replicas(loop, self._load_changed, self._wake, self.ledger)
         self.connections = 0
         self._waiting = Waiting(self.link.send)
-        self._flexible: set[Relay] = set()  # who wait for one of the models behind a virtual one
-        self.tasks: set[asyncio.Task[Upstream | Loss]] = set()  # connections to engines that are being made
+        self._flexible: dict[
+            Waiter, float
+        ] = {}  # who wait for one of the models behind a virtual one, with their ranks
+        self.dialing = Dialing(loop, self.pool)
+        self._wakes: Iterator[None] = iter(())  # those that are left to be woken
         self._load_timer: asyncio.TimerHandle | None = None
 
     def read_table_file(self) -> None:
@@ -72,20 +75,25 @@ class Switchboard:
         """How many wait for a model, in all workers."""
         return max(self.ledger.waiting(lane.slot), self._waiting.count(lane.model))
 
-    def join_line(self, lane: Lane, relay: Relay, *, is_flexible: bool) -> None:
-        """Wait for a replica of a model; who is flexible may be served by another one."""
-        self._waiting.join(lane.model, relay, self.loop.time())
+    def last_behind(self, lane: Lane, rank: float) -> Waiter | None:
+        """The last of this worker's requests for a model, if one of `rank` is ahead of it."""
+        last = self._waiting.last(lane.model)
+        return last.waiter if last is not None and rank < last.order[0] else None
+
+    def join_line(self, lane: Lane, waiter: Waiter, rank: float, waited_s: float, *, is_flexible: bool) -> Place:
+        """Wait for a replica of a model, after `waited_s` in lines before; who is flexible may be served by another
+        model."""
         self.ledger.wait(lane.slot)
         if is_flexible:
-            self._flexible.add(relay)
+            self._flexible[waiter] = rank
+        return self._waiting.join(lane.model, waiter, rank, monotonic() - waited_s)
 
-    def leave_line(self, lane: Lane, relay: Relay) -> float:
-        """Wait no longer; answers for how long it was."""
-        self._flexible.discard(relay)
+    def leave_line(self, lane: Lane, place: Place, waited_s: float) -> None:
+        """Wait no longer, after `waited_s` in this line."""
+        self._flexible.pop(place.waiter, None)
         self.ledger.wait_over(lane.slot)
-        waited_s = self.loop.time() - self._waiting.leave(lane.model, relay)
+        self._waiting.leave(place)
         self.meters.waited(lane.model, waited_s)
-        return waited_s
 
     def take_table(self, table: RoutingTable, is_first: bool) -> None:
         """A table from the controller. The first of a connection is taken whatever its number: a controller that
@@ -124,8 +132,7 @@ class Switchboard:
         """Let go of what is kept."""
         if self._load_timer is not None:
             self._load_timer.cancel()
-        for task in self.tasks:
-            task.cancel()
+        self.dialing.close()
         self.pool.close()
         self.replicas.close()
 
@@ -141,9 +148,27 @@ class Switchboard:
         self._wake()
 
     def _wake(self) -> None:
-        self._waiting.resume(self._is_served)
-        for relay in list(self._flexible):
-            relay.reconsider()
+        self._wakes = self._in_order()
+        self._wake_next(self._wakes)
+
+    def _wake_next(self, wakes: Iterator[None]) -> None:
+        """One in each turn of the loop: what is written in the same turn may be sent in any order."""
+        if wakes is self._wakes and next(wakes, _WOKEN) is not _WOKEN:  # else it was begun anew
+            self.loop.call_soon(self._wake_next, wakes)
+
+    def _in_order(self) -> Iterator[None]:
+        """Wakes those who can be served now, by a replica, or by an answer that says why not, each once."""
+        for line in self._waiting.lines():
+            for place in line:
+                if not self._is_served(place.model):
+                    break
+                if place.is_taken:
+                    place.waiter.proceed()
+                    yield
+        for waiter in sorted(self._flexible, key=self._flexible.__getitem__):
+            if waiter in self._flexible:
+                waiter.reconsider()
+                yield
 
     def _is_served(self, model: str) -> bool:
         lane = self.find(model)
@@ -162,7 +187,7 @@ class Switchboard:
             self._tell_all()
 
     def _tell_all(self) -> None:
-        for demand in self._waiting.demands(self.loop.time()):
+        for demand in self._waiting.demands(monotonic()):
             self.link.send(demand)
         self._tell_load(with_meters=True)
 

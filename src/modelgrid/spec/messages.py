@@ -93,6 +93,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     unavailable: Unavailable | None = None
     queue: int = 1024
     wait_s: float = 600.0
+    progress: bool = False  # callers of streams who wait get signs of it, where they don't say otherwise
+    starts_s: float | None = None  # what a start of it took when it was last measured
     created: int = 0  # seconds since the epoch, for /v1/models
     state: str = "cold"  # ready, starting, cold, unavailable: for people
     why: str = ""

@@ -27,7 +27,7 @@ from modelgrid.controller.totals import Totals
 from modelgrid.controller.traffic import Traffic
 from modelgrid.controller.view import Surroundings, picture
 from modelgrid.engines import ENGINES
-from modelgrid.planner import Facts, Lap, apply, observe, plan, reasons, wind_down, with_reasons
+from modelgrid.planner import Facts, Lap, Reasons, apply, observe, plan, wind_down, with_reasons
 from modelgrid.runtimes.runtime import Runtime
 from modelgrid.spec import (
     MAIN,
@@ -399,7 +399,7 @@ class Controller:
             if isinstance(action, Start):
                 self._next = max(self._next, int(action.replica.rsplit("-", 1)[1]) + 1)
 
-    def _save(self, lap: Lap, actions: Sequence[Action]) -> None:
+    def _save(self, lap: Lap, actions: Iterable[Action]) -> None:
         """Before anything is done: what was done and not remembered would be done twice. At the end all is stopped
         also where it can't be remembered: who comes next will look."""
         try:
@@ -409,7 +409,7 @@ class Controller:
                 raise
             log.warning("controller.forgets", why=str(error))
 
-    def _remember(self, lap: Lap, actions: Sequence[Action]) -> None:
+    def _remember(self, lap: Lap, actions: Iterable[Action]) -> None:
         saved = Saved(self._replicas, {n: f for n, f in self._failures.items() if f.count}, self._next, self._number)
         if _lasting(saved) != _lasting(self._saved):
             self._store.save(saved)
@@ -417,20 +417,21 @@ class Controller:
         before = {replica.id: replica.state for replica in lap.replicas}
         news = list(lap.events)
         now = self._clock()
-        for action, reason in zip(actions, reasons(actions, replace(self._fleet, replicas=lap.replicas)), strict=True):
+        reasons = Reasons(replace(self._fleet, replicas=lap.replicas))
+        for action in actions:
             match action:
                 case Start(replica=id, model=model, why=why):
-                    news.append(Event(now, model, id, "start", why, reason))
+                    news.append(Event(now, model, id, "start", why, reasons.of(action)))
                 case Stop(replica=id, why=why) if before[id] is not State.STOPPING and before[id] is not State.FAILED:
-                    news.append(Event(now, self._model_of(id), id, "stop", why, reason))
+                    news.append(Event(now, self._model_of(id), id, "stop", why, reasons.of(action)))
                 case Refuse(model=model, why=why) if model not in self._refusals:
-                    news.append(Event(now, model, None, "refuse", why, reason))
+                    news.append(Event(now, model, None, "refuse", why, reasons.of(action)))
                 case Drain(replica=id, why=why):
-                    news.append(Event(now, self._model_of(id), id, "drain", why, reason))
+                    news.append(Event(now, self._model_of(id), id, "drain", why, reasons.of(action)))
                 case Sleep(replica=id, why=why):
-                    news.append(Event(now, self._model_of(id), id, "sleep", why, reason))
+                    news.append(Event(now, self._model_of(id), id, "sleep", why, reasons.of(action)))
                 case Wake(replica=id, why=why):
-                    news.append(Event(now, self._model_of(id), id, "wake", why, reason))
+                    news.append(Event(now, self._model_of(id), id, "wake", why, reasons.of(action)))
         if news:
             self._store.record(news)
         for event in news:

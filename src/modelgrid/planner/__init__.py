@@ -3,6 +3,6 @@
 from modelgrid.planner.backoff import retry_at
 from modelgrid.planner.life import Facts, Lap, apply, observe
 from modelgrid.planner.plan import plan, wind_down
-from modelgrid.planner.reasons import reasons, with_reasons
+from modelgrid.planner.reasons import Reasons, with_reasons
 
-__all__ = ["Facts", "Lap", "apply", "observe", "plan", "reasons", "retry_at", "wind_down", "with_reasons"]
+__all__ = ["Facts", "Lap", "Reasons", "apply", "observe", "plan", "retry_at", "wind_down", "with_reasons"]

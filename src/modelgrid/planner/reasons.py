@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from modelgrid.planner import backoff
 from modelgrid.planner.evict import less
@@ -34,10 +36,20 @@ from modelgrid.spec.reason import Because, Cause, Reason
 _UP = frozenset({State.STARTING, State.READY})
 
 
-def reasons(actions: Sequence[Action], fleet: Fleet) -> list[Reason]:
-    """One for each of `actions`, which were planned on `fleet` and are not yet applied to it."""
-    known = _Known(fleet)
-    return [_reason(action, known) for action in actions]
+class Reasons:
+    """The reasons of actions that were planned on `fleet` and are not yet applied to it. Nothing is looked up before
+    it is asked for: most laps do nothing that is new."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def of(self, action: Action) -> Reason:
+        """Of one of them; ask in their order, as starts take from what is free."""
+        return _reason(action, self._known)
+
+    @cached_property
+    def _known(self) -> _Known:
+        return _Known(self._fleet)
 
 
 def with_reasons(
@@ -48,6 +60,8 @@ def with_reasons(
 ) -> tuple[Event, ...]:
     """The events of `lap` with the facts behind them. `before` are the replicas as they were; `phases` of starts that
     are over, and `logs` of replicas that failed."""
+    if not lap.events:
+        return ()
     was = {replica.id: replica for replica in before}
     now = {replica.id: replica for replica in lap.replicas}
     return tuple(_with_reason(event, lap, was, now, phases, logs) for event in lap.events)
@@ -80,18 +94,25 @@ def _with_reason(
 
 class _Known:
     def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
+        self.now = fleet.now
+        self.total_bytes = sum(machine.memory_bytes for machine in fleet.machines)
         self.models = {str(model.spec.name): model for model in fleet.models}
         self.replicas = {replica.id: replica for replica in fleet.replicas}
-        self._room: Room | None = None
+        self.up: defaultdict[ModelName, list[Replica]] = defaultdict(list)
+        for replica in fleet.replicas:
+            if replica.state in _UP:
+                self.up[replica.model].append(replica)
+        self._fleet = fleet
 
     def take(self, machine: str, shares: Sequence[Share]) -> int:
         """How much is free of the devices of `shares`, which are then taken."""
-        if self._room is None:
-            self._room = Room(self.fleet.machines, self.fleet.replicas)
         free = sum(max(0, self._room.free.get((machine, share.device), 0)) for share in shares)
         self._room.take(machine, shares)
         return free
+
+    @cached_property
+    def _room(self) -> Room:
+        return Room(self._fleet.machines, self._fleet.replicas)
 
 
 def _reason(action: Action, known: _Known) -> Reason:
@@ -113,7 +134,7 @@ def _reason(action: Action, known: _Known) -> Reason:
 
 
 def _beginning(because: Because | None, model: Model, machine: str, shares: Sequence[Share], known: _Known) -> Reason:
-    own = [replica for replica in known.fleet.replicas if replica.model == model.spec.name and replica.state in _UP]
+    own = known.up[model.spec.name]
     in_flight = sum(replica.in_flight or 0 for replica in own)
     scaling = model.spec.scaling
     cause = because.cause if because else None
@@ -148,9 +169,9 @@ def _ending(because: Because | None, replica: Replica, then: str | None, known: 
         machine=replica.machine,
         devices=tuple(share.device for share in replica.counted),
         memory_bytes=replica.memory_bytes,
-        total_bytes=sum(machine.memory_bytes for machine in known.fleet.machines) if cause is Cause.SHRUNK else None,
+        total_bytes=known.total_bytes if cause is Cause.SHRUNK else None,
         in_flight=replica.in_flight,
-        idle_s=max(0.0, known.fleet.now - replica.last_used) if is_idle and replica.last_used else None,
+        idle_s=max(0.0, known.now - replica.last_used) if is_idle and replica.last_used else None,
         limit_s=model.spec.scaling.idle_s if model and cause is Cause.IDLE else None,
         then=then,
     )
@@ -162,11 +183,11 @@ def _refusal(because: Because | None, model: Model, known: _Known) -> Reason:
         cause=because.cause if because else None,
         waiting=model.waiting,
         memory_bytes=None if isinstance(model.need, Unknown) else model.need.memory_bytes,
-        total_bytes=sum(machine.memory_bytes for machine in known.fleet.machines),
+        total_bytes=known.total_bytes,
         failures=failures.count or None,
         retry_at=backoff.retry_at(failures) if failures.count else None,
     )
 
 
 def _waited_s(model: Model, known: _Known) -> float | None:
-    return None if model.waiting_since is None else max(0.0, known.fleet.now - model.waiting_since)
+    return None if model.waiting_since is None else max(0.0, known.now - model.waiting_since)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from modelgrid.planner import Facts, observe, plan, reasons, wind_down, with_reasons
-from modelgrid.spec import Action, Event, Failures, Fleet, Machine, Model, Replica, ReplicaId, State, Unknown, Wish
+from modelgrid.planner import Facts, Reasons, observe, plan, wind_down, with_reasons
+from modelgrid.spec import Action, Event, Failures, Fleet, Model, Replica, ReplicaId, State, Unknown, Wish
 from modelgrid.spec.reason import Cause, Reason
 from unit.planner.fleets import MACHINE_BYTES, NOW, fleet, model, replica
 
 
 def pictured(*known: Model | Replica) -> Fleet:
     return fleet([one for one in known if isinstance(one, Model)], [one for one in known if isinstance(one, Replica)])
+
+
+def reasons(actions: list[Action], picture: Fleet) -> list[Reason]:
+    known = Reasons(picture)
+    return [known.of(action) for action in actions]
 
 
 def only(picture: Fleet, kind: str) -> Reason:
@@ -124,7 +129,3 @@ def test_what_happened_gets_its_facts_too() -> None:
     assert failed.retry_at > NOW
     ready = with_reasons(type(lap)(before, {}, (Event(NOW, "a", "a-1", "ready", ""),)), before, phases, {})
     assert ready[0].reason == Reason(phases={"load": 2.0})
-
-
-def test_a_picture_of_nothing_has_no_reasons() -> None:
-    assert reasons([], Fleet(NOW, (Machine(()),))) == []

@@ -112,7 +112,7 @@ def _gone(moment: Moment) -> Said:
     held = moment.reason.memory_bytes
     memory = f"its memory ({format_bytes(held)})" if held else "its memory"
     later = moment.after("stop", "stopping", "failed", "adopt")
-    return f"{f'{later} later its' if later else 'Its'} process was gone, and {memory} was free again.", ()
+    return f"Its process was gone{f' {later} later' if later else ''}, and {memory} was free again.", ()
 
 
 def _failed(moment: Moment) -> Said:

@@ -121,7 +121,7 @@ def _folded(run: Sequence[Chapter]) -> Iterator[Chapter]:
     refused = ", and requests were answered with an error in between" if len(earlier) >= len(lives) else ""
     first = Line(
         at=earlier[0].begun,
-        text=f"{len(lives) - 1} replicas before this one ({names}) failed in the same way{refused}.",
+        text=f"Before this one {len(lives) - 1} replicas ({names}) failed in the same way{refused}.",
         what="failed",
         until=earlier[-1].lines[-1].at,
         events=sum(line.events for chapter in earlier for line in chapter.lines),

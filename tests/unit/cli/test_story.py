@@ -74,7 +74,7 @@ def test_a_life_is_told_from_its_facts() -> None:
             "5.2 s. Nothing that was idle would have been enough. Its 2 requests in progress could finish first.",
         ),
         (402.0, "Its 2 requests had ended after 2 s, so it was stopped."),
-        (402.4, "0.4 s later its process was gone, and its memory (14.0 GiB) was free again."),
+        (402.4, "Its process was gone 0.4 s later, and its memory (14.0 GiB) was free again."),
     ]
 
 
@@ -85,7 +85,7 @@ def test_a_life_without_facts_is_told_by_what_was_written_down() -> None:
         "It was ready for requests after 38 s.",
         "modelgrid sent it no more requests: c.",
         "It had no request in progress, so it was stopped.",
-        "0.4 s later its process was gone, and its memory was free again.",
+        "Its process was gone 0.4 s later, and its memory was free again.",
     ]
 
 
@@ -249,7 +249,7 @@ def test_of_replicas_that_failed_alike_the_last_is_told_whole_and_no_event_is_lo
     told = tell(loop, clock)
     assert names(told) == [("mine-4", 3), (None, 0)]
     assert told[0].lines[0].text == (
-        "3 replicas before this one (mine-1 to mine-3) failed in the same way, and requests were answered with an "
+        "Before this one 3 replicas (mine-1 to mine-3) failed in the same way, and requests were answered with an "
         "error in between."
     )
     assert [line.what for line in told[0].lines[1:]] == ["start", "failed", "gone"]

@@ -14,6 +14,9 @@ from bench.planner.workloads import Workload, workloads
 def main() -> None:
     """Simulate, and print."""
     options = _options()
+    if options.real:
+        _real(options)
+        return
     known = workloads(options.load)
     chosen = [_patient(known[name], options.patience) for name in _named(options.workload, list(known), "workload")]
     ways = _named(options.way, list(WAYS), "way")
@@ -32,6 +35,17 @@ def main() -> None:
         sys.stdout.write(f"behind: {line}\n")
 
 
+def _real(options: argparse.Namespace) -> None:
+    from bench.planner.real import drawn, measure
+
+    ways = _named(options.way, [name for name in WAYS if name != "llama-swap"], "way")
+
+    def tell(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    sys.stdout.write(drawn(measure(ways, tell)))
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make bench-planner",
@@ -42,6 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="how many; the median counts (3)")
     parser.add_argument("--seed", type=int, default=1, help="the first of them (1)")
     parser.add_argument("--load", type=float, default=1.0, metavar="X", help="so many times the requests (1)")
+    parser.add_argument("--real", action="store_true", help="in small, with real engines (three minutes)")
     parser.add_argument("--patience", type=float, metavar="S", help="callers leave after so long (300 s)")
     return parser.parse_args()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from modelgrid.hardware.memory import main_memory
-from modelgrid.hardware.nvidia import largest_gpu
+from modelgrid.hardware.memory import MainMemory, main_memory
+from modelgrid.hardware.nvidia import Gpu, visible_gpus
 from modelgrid.spec import MAIN, Device, Machine
 from modelgrid.spec.units import format_bytes
 
@@ -23,31 +24,58 @@ class Configured(Protocol):
 
     @property
     def memory_bytes(self) -> int | None:
-        """What models may take; None: measured."""
+        """What models may take of each GPU, and without GPUs of main memory; None: measured."""
+        ...
+
+    @property
+    def main_memory_bytes(self) -> int | None:
+        """What models may take of main memory beside GPUs; None: measured."""
+        ...
+
+    @property
+    def gpus(self) -> Sequence[int] | None:
+        """Indices of the GPUs that models may use; None: all that are visible."""
         ...
 
 
 def measure_machine(
     config: Configured, torch_wheel: str | None, *, environ: Mapping[str, str] = os.environ, root: Path = _ROOT
 ) -> Machine:
-    """What there is for models: the configured memory, else the largest GPU's, else most of main memory.
+    """What there is for models: of each GPU, and of main memory.
 
     Takes some milliseconds, with a GPU up to a second; never fails for want of a GPU.
     """
-    gpu = largest_gpu(environ)
     memory = main_memory(root=root)
-    measured = int(memory.total_bytes * _SHARE_OF_MAIN_MEMORY)
-    of_what = f"{format_bytes(memory.total_bytes)} of memory"
-    limit = " (the limit of this cgroup)" if memory.is_limited else ""
-    source = f"{_SHARE_OF_MAIN_MEMORY:.0%} of {of_what}{limit}".replace("%", " %")
-    if gpu is None:
-        main = Device(MAIN, config.memory_bytes or measured, memory.total_bytes)
-        source = source if config.memory_bytes is None else "machine.memory"
-        return Machine((main,), source=source, torch_wheel=torch_wheel)
-    most = config.memory_bytes or int(gpu.memory_bytes * _SHARE_OF_GPU_MEMORY)
+    gpus = [gpu for gpu in visible_gpus(environ) if config.gpus is None or gpu.index in config.gpus]
+    if not gpus:
+        most = config.memory_bytes or config.main_memory_bytes
+        name = "machine.memory" if config.memory_bytes else "machine.main_memory"
+        return Machine((_main(memory, most),), source=name if most else _of_main(memory), torch_wheel=torch_wheel)
     return Machine(
-        (Device(MAIN, measured, memory.total_bytes), Device("gpu0", most, gpu.memory_bytes, 0, gpu.uuid)),
+        (_main(memory, config.main_memory_bytes), *(_device(gpu, config.memory_bytes) for gpu in gpus)),
         accelerator="cuda",
-        source=gpu.name if config.memory_bytes is None else "machine.memory",
+        source=_names(gpus) if config.memory_bytes is None else "machine.memory",
         torch_wheel=torch_wheel,
     )
+
+
+def _main(memory: MainMemory, most: int | None) -> Device:
+    return Device(MAIN, most or int(memory.total_bytes * _SHARE_OF_MAIN_MEMORY), memory.total_bytes)
+
+
+def _device(gpu: Gpu, most: int | None) -> Device:
+    """More than a GPU has can't be planned, whatever was configured for all of them."""
+    usable = int(gpu.memory_bytes * _SHARE_OF_GPU_MEMORY)
+    return Device(gpu.device, min(most or usable, gpu.memory_bytes), gpu.memory_bytes, gpu.index, gpu.uuid)
+
+
+def _of_main(memory: MainMemory) -> str:
+    limit = " (the limit of this cgroup)" if memory.is_limited else ""
+    share = f"{_SHARE_OF_MAIN_MEMORY:.0%}".replace("%", " %")
+    return f"{share} of {format_bytes(memory.total_bytes)} of memory{limit}"
+
+
+def _names(gpus: Sequence[Gpu]) -> str:
+    """``2 x NVIDIA H200, NVIDIA L4``."""
+    counts = Counter(gpu.name for gpu in gpus)
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in counts.items())

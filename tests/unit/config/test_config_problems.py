@@ -67,7 +67,7 @@ def test_every_problem_is_told_at_once_with_its_place(problems: Lines) -> None:
         ("models: {m: {engine: vllm, source: a/b, needs: {gpus: 1.5}}}", "'1.5' is not a number of GPUs: a share of"),
         ("models: {m: {engine: vllm, source: a/b, needs: {gpus: all}}}", "'all' is not a number of GPUs: write 0 to"),
         ("models: {m: {engine: vllm, source: a/b, needs: {gpus: 65}}}", "'65' is not a number of GPUs: write 0 to"),
-        ("models: {m: {engine: vllm, source: a/b, sleep: 3}}", "'3' is not a level of sleep: 1 ("),
+        ("models: {m: {engine: vllm, source: a/b, sleep: 3}}", "'3' is not a level of sleep: "),
         ("models: {m: {engine: vllm, source: a/b, priority: high}}", "'high' is not a whole number"),
         (
             "models: {m: {engine: vllm, source: a/b, scaling: {slo: {attain: 0.9}}}}",

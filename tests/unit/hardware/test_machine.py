@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import pynvml  # type: ignore[import-untyped]  # carries no types
 import pytest
 
 from modelgrid.config import MachineConfig
-from modelgrid.hardware import Gpu, largest_gpu, measure_machine
+from modelgrid.hardware import Gpu, GpuMeter, measure_machine, visible_gpus
 from modelgrid.spec import (
     MAIN,
     Device,
@@ -21,9 +21,11 @@ from modelgrid.spec import (
 )
 
 GIB = 2**30
-SMALL = Gpu("NVIDIA L4", "GPU-aaaa-1", 24 * GIB)
-LARGE = Gpu("NVIDIA H200", "GPU-bbbb-2", 140 * GIB)
+SMALL = Gpu("NVIDIA L4", "GPU-aaaa-1", 24 * GIB, 0)
+LARGE = Gpu("NVIDIA H200", "GPU-bbbb-2", 140 * GIB, 1)
 NOT_SUPPORTED = 3
+INSUFFICIENT_SIZE = 7
+UNKNOWN_BYTES = 2**64 - 1
 DRIVER_NOT_LOADED = 9
 
 
@@ -34,6 +36,9 @@ class Driver:
     gpus: Sequence[Gpu] = ()
     init: int = 0
     memory: int = 0
+    lists: int = 0
+    processes: Mapping[int, Sequence[tuple[int, int]]] = field(default_factory=dict)  # pid and bytes, by GPU
+    inits: int = 0
     shutdowns: int = 0
 
     def library(self) -> Any:
@@ -60,19 +65,36 @@ class Driver:
             ctypes.c_ulonglong.from_address(out).value = self.gpus[device - 1].memory_bytes
             return self.memory
 
+        def processes(device: int, count: int, out: int) -> int:
+            held = self.processes.get(device - 1, ())
+            room, ctypes.c_uint.from_address(count).value = ctypes.c_uint.from_address(count).value, len(held)
+            if self.lists:
+                return self.lists
+            if room < len(held):
+                return INSUFFICIENT_SIZE
+            for place, (pid, used) in enumerate(held):
+                found = pynvml.c_nvmlProcessInfo_t.from_address(out + place * ctypes.sizeof(pynvml.c_nvmlProcessInfo_t))
+                found.pid, found.usedGpuMemory = pid, used
+            return 0
+
+        def initialise(_flags: int) -> int:
+            self.inits += 1
+            return self.init
+
         def shut_down() -> int:
             self.shutdowns += 1
             return 0
 
         number, address = ctypes.c_int, ctypes.c_void_p
         return SimpleNamespace(
-            nvmlInitWithFlags=ctypes.CFUNCTYPE(number, ctypes.c_uint)(lambda _flags: self.init),
+            nvmlInitWithFlags=ctypes.CFUNCTYPE(number, ctypes.c_uint)(initialise),
             nvmlShutdown=ctypes.CFUNCTYPE(number)(shut_down),
             nvmlErrorString=ctypes.CFUNCTYPE(address, number)(lambda _code: None),
             nvmlDeviceGetCount_v2=ctypes.CFUNCTYPE(number, address)(count),
             nvmlDeviceGetHandleByIndex_v2=ctypes.CFUNCTYPE(number, ctypes.c_uint, address)(handle),
             nvmlDeviceGetName=text("name"),
             nvmlDeviceGetUUID=text("uuid"),
+            nvmlDeviceGetComputeRunningProcesses_v3=ctypes.CFUNCTYPE(number, address, address, address)(processes),
             nvmlDeviceGetMemoryInfo=ctypes.CFUNCTYPE(number, address, address)(memory),
         )
 
@@ -99,15 +121,24 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_largest_gpu_is_what_models_may_take_but_for_a_reserve(driver: Driver, root: Path) -> None:
+def test_every_gpu_is_a_device_of_which_models_may_take_all_but_a_reserve(driver: Driver, root: Path) -> None:
     driver.gpus = (SMALL, LARGE)
     assert measure_machine(MachineConfig(), "torch==2.13.0", environ={}, root=root) == Machine(
-        (MAIN_MEMORY, Device("gpu0", int(140 * GIB * 0.95), 140 * GIB, 0, LARGE.uuid)),
+        (
+            MAIN_MEMORY,
+            Device("gpu0", int(24 * GIB * 0.95), 24 * GIB, 0, SMALL.uuid),
+            Device("gpu1", int(140 * GIB * 0.95), 140 * GIB, 1, LARGE.uuid),
+        ),
         accelerator="cuda",
-        source="NVIDIA H200",
+        source="NVIDIA L4, NVIDIA H200",
         torch_wheel="torch==2.13.0",
     )
     assert driver.shutdowns == 1
+
+
+def test_gpus_of_one_kind_are_named_once(driver: Driver, root: Path) -> None:
+    driver.gpus = (LARGE, LARGE, SMALL)
+    assert measure_machine(MachineConfig(), None, environ={}, root=root).source == "2 x NVIDIA H200, NVIDIA L4"
 
 
 def test_without_a_gpu_most_of_main_memory_is(driver: Driver, root: Path) -> None:
@@ -116,50 +147,106 @@ def test_without_a_gpu_most_of_main_memory_is(driver: Driver, root: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("gpus", [(), (SMALL,)])
-def test_configured_memory_is_of_the_gpu_where_there_is_one(driver: Driver, root: Path, gpus: tuple[Gpu, ...]) -> None:
+@pytest.mark.parametrize("gpus", [(), (SMALL, LARGE)])
+def test_configured_memory_is_of_each_gpu_where_there_is_one(driver: Driver, root: Path, gpus: tuple[Gpu, ...]) -> None:
     driver.gpus = gpus
     machine = measure_machine(MachineConfig(5), None, environ={}, root=root)
-    assert (machine.memory_bytes, machine.source) == (5, "machine.memory")
-    assert [device.memory_bytes for device in machine.devices if not device.is_gpu] == [int(GIB * 0.8) if gpus else 5]
+    expected = [int(GIB * 0.8), 5, 5] if gpus else [5]
+    assert ([device.memory_bytes for device in machine.devices], machine.source) == (expected, "machine.memory")
+
+
+def test_no_gpu_is_planned_to_hold_more_than_it_has(driver: Driver, root: Path) -> None:
+    driver.gpus = (SMALL, LARGE)
+    machine = measure_machine(MachineConfig(100 * GIB), None, environ={}, root=root)
+    assert [gpu.memory_bytes for gpu in machine.gpus] == [24 * GIB, 100 * GIB]
+
+
+@pytest.mark.parametrize("gpus", [(), (LARGE,)])
+def test_main_memory_can_be_configured_with_gpus_and_without(driver: Driver, root: Path, gpus: tuple[Gpu, ...]) -> None:
+    driver.gpus = gpus
+    machine = measure_machine(MachineConfig(main_memory_bytes=7), None, environ={}, root=root)
+    assert machine.devices[0] == Device(MAIN, 7, GIB)
+    assert machine.source == ("NVIDIA H200" if gpus else "machine.main_memory")
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [((1,), ["gpu1"]), ((1, 0), ["gpu0", "gpu1"]), ((), []), ((7,), [])])
+def test_models_get_the_gpus_that_the_configuration_names(
+    driver: Driver, root: Path, allowed: tuple[int, ...], expected: list[str]
+) -> None:
+    driver.gpus = (SMALL, LARGE)
+    machine = measure_machine(MachineConfig(gpus=allowed), None, environ={}, root=root)
+    assert [gpu.name for gpu in machine.gpus] == expected
+    assert machine.accelerator == ("cuda" if expected else "cpu")
 
 
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
-        (None, LARGE),
-        ("0", SMALL),
-        ("1,0", LARGE),
-        (" 0 , 1 ", LARGE),
-        ("GPU-aaaa", SMALL),
-        ("", None),
-        ("-1", None),
-        ("0,-1,1", SMALL),
-        ("none", None),
-        ("7", None),
+        (None, (SMALL, LARGE)),
+        ("0", (SMALL,)),
+        ("1", (LARGE,)),
+        ("1,0", (SMALL, LARGE)),
+        (" 0 , 1 ", (SMALL, LARGE)),
+        ("GPU-aaaa", (SMALL,)),
+        ("GPU-bbbb-2,GPU-aaaa-1", (SMALL, LARGE)),
+        ("", ()),
+        ("-1", ()),
+        ("0,-1,1", (SMALL,)),
+        ("none", ()),
+        ("7", ()),
     ],
 )
-def test_only_visible_gpus_count(driver: Driver, visible: str | None, expected: Gpu | None) -> None:
+def test_only_visible_gpus_count(driver: Driver, visible: str | None, expected: tuple[Gpu, ...]) -> None:
     driver.gpus = (SMALL, LARGE)
     environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert largest_gpu(environ) == expected
+    assert visible_gpus(environ) == expected
 
 
 def test_a_driver_that_is_not_loaded_is_no_gpu(driver: Driver) -> None:
-    driver.gpus, driver.init = (LARGE,), DRIVER_NOT_LOADED
-    assert largest_gpu({}) is None
+    driver.gpus, driver.init = (SMALL,), DRIVER_NOT_LOADED
+    assert visible_gpus({}) == ()
     assert driver.shutdowns == 0
 
 
 def test_a_gpu_that_cannot_say_its_memory_is_no_gpu(driver: Driver) -> None:
-    driver.gpus, driver.memory = (LARGE,), NOT_SUPPORTED
-    assert largest_gpu({}) is None
+    driver.gpus, driver.memory = (SMALL,), NOT_SUPPORTED
+    assert visible_gpus({}) == ()
     assert driver.shutdowns == 1
 
 
 def test_a_library_of_another_age_is_no_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver.gpus = (LARGE,)
+    driver.gpus = (SMALL,)
     library = driver.library()
     del library.nvmlDeviceGetCount_v2
     monkeypatch.setattr(pynvml, "nvmlLib", library)
-    assert largest_gpu({}) is None
+    assert visible_gpus({}) == ()
+
+
+def test_what_processes_hold_is_told_by_process_and_device(driver: Driver) -> None:
+    driver.gpus = (SMALL, LARGE)
+    driver.processes = {0: [(10, 3 * GIB)], 1: [(10, 2 * GIB), (11, GIB), (12, UNKNOWN_BYTES)]}
+    assert GpuMeter().held_bytes() == {10: {"gpu0": 3 * GIB, "gpu1": 2 * GIB}, 11: {"gpu1": GIB}}
+
+
+def test_the_driver_is_opened_once_and_asked_every_two_seconds(driver: Driver) -> None:
+    driver.gpus, driver.processes = (SMALL,), {0: [(10, 1)]}
+    now = 100.0
+    meter = GpuMeter(lambda: now)
+    seen = [meter.held_bytes()]
+    driver.processes = {0: [(10, 2)]}
+    now = 101.9
+    seen.append(meter.held_bytes())
+    now = 102.0
+    seen.append(meter.held_bytes())
+    assert seen == [{10: {"gpu0": 1}}, {10: {"gpu0": 1}}, {10: {"gpu0": 2}}]
+    assert (driver.inits, driver.shutdowns) == (1, 0)
+    meter.close()
+    meter.close()
+    assert driver.shutdowns == 1
+
+
+def test_nothing_is_known_where_the_driver_does_not_tell(driver: Driver) -> None:
+    driver.gpus, driver.lists = (SMALL,), NOT_SUPPORTED
+    assert GpuMeter().held_bytes() == {}
+    driver.init = DRIVER_NOT_LOADED
+    assert GpuMeter().held_bytes() == {}

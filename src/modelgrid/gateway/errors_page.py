@@ -43,7 +43,7 @@ _STREAMS: Final = """\
 Once an answer has begun, its status is sent. When it can't go on, a stream of events ends with one more event, an error
 of the same shape, and without `data: [DONE]`; any other answer is broken off, which HTTP clients report. Besides these,
 an upload that goes wrong while its answer streams ends it with its own error from above. So does any error, the
-engine's too, for a caller that was told [while it waited](../how-to/serve-many-callers.md#5-who-waits).
+engine's too, for a caller that was told [while it waited](../how-to/serve-many-callers.md#4-who-waits).
 
 | code | who failed | when |
 | --- | --- | --- |

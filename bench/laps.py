@@ -26,6 +26,7 @@ from modelgrid.spec import (
     ModelName,
     ModelSpec,
     Need,
+    Rate,
     Replica,
     ReplicaId,
     Running,
@@ -91,7 +92,7 @@ def fleet(models: int, machines: int, replicas: int, *, waiting: int, is_full: b
             waiting=20 if number < waiting else 0,
             waiting_since=NOW - dice.uniform(6, 60) if number < waiting else None,
             last_used=NOW - dice.uniform(0, 300),
-            rate=dice.random(),
+            rate=Rate(dice.random(), NOW - dice.uniform(0, 60)),
             load_s=40.0,
         )
         for number, spec in enumerate(specs)

@@ -47,6 +47,7 @@ from modelgrid.spec import (
     ModelName,
     ModelSpec,
     Outcome,
+    Rate,
     Refuse,
     Replica,
     ReplicaId,
@@ -348,6 +349,7 @@ class Controller:
             last_used=self._traffic.last_used.get(spec.name, 0.0),
             failures=self._failures.get(spec.name, Failures()),
             wish=self._wish(spec.name, waiting),
+            rate=self._traffic.rates.get(spec.name, Rate()),
         )
 
     def _wish(self, name: ModelName, waiting: int) -> Wish | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modelgrid.spec import Demand, Load
+from modelgrid.spec import Demand, Load, Rate
 
 _SILENT_S = 5.0  # a worker that was not heard for so long: nobody knows what it has in flight
 _MISSING_S = 10.0  # workers that did not connect for so long are no longer waited for
+
+_NEVER = Rate()
 
 
 @dataclass(slots=True)
@@ -23,6 +25,7 @@ class Traffic:
     def __init__(self, expected: int, now: float) -> None:
         self.expected = expected
         self.last_used: dict[str, float] = {}
+        self.rates: dict[str, Rate] = {}
         self._complete = now  # when as many workers as expected were last connected
         self._workers: dict[str, _Worker] = {}
 
@@ -59,6 +62,8 @@ class Traffic:
         known.load = load
         for model in load.requests:
             self.last_used[model] = now
+        for model, arrived in load.arrived.items():
+            self.rates[model] = self.rates.get(model, _NEVER).counted(arrived, now)
 
     def waiting(self, model: str) -> tuple[int, float | None]:
         """How many requests wait for `model`, and since when the oldest does."""

@@ -116,7 +116,7 @@ class Victims:
             kept = asleep_shares(model, replica)
             sleeps, frees, back_s = True, less(replica.shares, kept), model.sleep.wake_s
         is_busy = not _is_unused(model, replica)
-        return Victim(replica, is_busy, model.spec.priority, model.rate * back_s, frees, sleeps)
+        return Victim(replica, is_busy, model.spec.priority, model.rate.expected(self._now) * back_s, frees, sleeps)
 
     def _on_several(self, asking: Model, need: Need, count: int, in_turn: bool) -> tuple[Spot, list[Victim]] | None:
         """The cheapest GPUs of the machine where they cost least."""

@@ -22,6 +22,7 @@ from modelgrid.spec import (
     Fleet,
     Model,
     ModelName,
+    Rate,
     Refuse,
     Replica,
     ReplicaId,
@@ -41,7 +42,8 @@ SHORTEST_LAP_S = 0.005  # what a lap takes: whatever happens in it is seen by th
 
 _PROCESS = "process"
 _NO_FAILURES = Failures()
-_ModelFacts = tuple[int, float | None, float, Failures, float | None]
+_NEVER = Rate()
+_ModelFacts = tuple[int, float | None, float, Failures, float | None, Rate]
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class Planned:
         self._refusals: dict[ModelName, str] = {}
         self._last_used: dict[ModelName, float] = {}
         self._load_s: dict[ModelName, float] = {}
+        self._rates: dict[ModelName, Rate] = {}
         self._seen: dict[ReplicaId, Seen] = {}
         self._models: dict[ModelName, tuple[_ModelFacts, Model]] = {}  # as they last were: most don't change in a lap
         self._turning: dict[ReplicaId, Phase] = {}  # engines that are loading, falling asleep or waking
@@ -98,6 +101,7 @@ class Planned:
 
     def arrived(self, world: World, call: Call) -> None:
         """To a ready replica at once; else it waits, and the controller is told of the first."""
+        self._rates[call.model] = self._rates.get(call.model, _NEVER).counted(1, world.now)
         if call.model in self._refusals:
             world.refuse(call, self._refusals[call.model])
             return
@@ -167,6 +171,7 @@ class Planned:
             self._last_used.get(name, 0.0),
             self._failures.get(name, _NO_FAILURES),
             self._load_s.get(name),
+            self._rates.get(name, _NEVER),
         )
         if known is not None and known[0] == facts:
             return known[1]
@@ -179,6 +184,7 @@ class Planned:
             last_used=facts[2],
             failures=facts[3],
             load_s=facts[4],
+            rate=facts[5],
             sleep=model.sleep,
         )
         self._models[name] = (facts, made)

@@ -45,6 +45,7 @@ from modelgrid.spec.messages import (
 )
 from modelgrid.spec.model import Limits, ModelName, ModelSpec, ReplicaId, Scaling, VirtualSpec
 from modelgrid.spec.pulse import Pulse
+from modelgrid.spec.rate import Rate
 from modelgrid.spec.replica import MOVES, IllegalMove, Replica, State
 from modelgrid.spec.status import Event, KeyStatus, LogLines, ModelStatus, NewKey, ReplicaStatus, Status, Why
 from modelgrid.spec.unknown import Unknown
@@ -85,6 +86,7 @@ __all__ = [
     "Place",
     "Pulse",
     "Quota",
+    "Rate",
     "Refuse",
     "Replica",
     "ReplicaId",

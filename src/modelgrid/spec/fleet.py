@@ -10,11 +10,13 @@ from typing import Literal
 from modelgrid.spec.machine import LOCAL, Asleep, Machine, Need, Share
 from modelgrid.spec.model import ModelName, ModelSpec, ReplicaId
 from modelgrid.spec.pulse import Pulse
+from modelgrid.spec.rate import Rate
 from modelgrid.spec.reason import Because
 from modelgrid.spec.replica import Replica
 from modelgrid.spec.unknown import Unknown
 
 _STILL = Pulse()
+_NEVER = Rate()
 
 
 class Wish(StrEnum):
@@ -46,7 +48,7 @@ class Model:
     last_used: float = 0.0
     failures: Failures = Failures()
     wish: Wish | None = None
-    rate: float = 0.0  # requests a second, lately
+    rate: Rate = _NEVER  # of its requests
     load_s: float | None = None  # what a start takes, as the last ones did; None: nobody has seen one
     sleep: Asleep | None = None  # what it takes asleep; None: it can't sleep
     pulse: Pulse = _STILL

@@ -197,6 +197,9 @@ def _explain(status: Status, model: str) -> Why:
                 behind=behind,
                 free_bytes=status.memory_bytes - status.memory_planned_bytes,
                 others=tuple(others) if is_waiting else (),
+                kept=tuple(one.name for one in status.models if one.min or one.wish == Wish.LOADED)
+                if is_waiting
+                else (),
                 started=status.started,
             )
     raise Problem(

@@ -10,6 +10,7 @@ from modelgrid.spec.units import format_bytes, format_seconds
 _NEGLIGIBLE = 0.03  # of a start: a shorter phase isn't worth a word
 
 _PHASES = {
+    "queued": "waiting for its turn",
     "weights": "fetching its weights",
     "environment": "preparing the environment that it runs in",
     "spawn": "starting its process",
@@ -95,11 +96,16 @@ def start_s(phases: Mapping[str, float]) -> float:
     return sum(seconds for phase, seconds in phases.items() if phase != "queued")
 
 
+def phase_said(phase: str) -> str:
+    """``loading the model``."""
+    return _PHASES.get(phase, phase)
+
+
 def phases_said(phases: Mapping[str, float]) -> str:
     """``30 s loading the model, 8 s answering a first request as a test``: what took a while."""
     total = start_s(phases)
     said = [
-        f"{lasting(seconds)} {_PHASES.get(phase, phase)}"
+        f"{lasting(seconds)} {phase_said(phase)}"
         for phase, seconds in phases.items()
         if phase != "queued" and seconds >= max(0.05, total * _NEGLIGIBLE)
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from modelgrid.cli.clauses import because, because_of_end, below, counted, first_line, lasting, start_s
+from modelgrid.cli.clauses import because, because_of_end, below, counted, first_line, lasting, phase_said, start_s
 from modelgrid.cli.sentences import Clock
+from modelgrid.planner.evict import PATIENCE_S
 from modelgrid.spec import Event, ReplicaStatus, Why
 from modelgrid.spec.units import format_bytes
 
@@ -32,13 +33,7 @@ def prospects(answer: Why, clock: Clock) -> Iterator[str]:
     if model.behind:
         return
     if model.waiting:
-        since = (
-            ""
-            if model.waiting_since is None
-            else f", the first of them for {lasting(answer.now - model.waiting_since)}"
-        )
-        verb = "waits" if model.waiting == 1 else "wait"
-        yield f"{counted(model.waiting, 'request')} {verb} for it{since}."
+        yield _who_waits(answer)
     match model.state:
         case "ready":
             yield from _until_it_goes(answer, clock)
@@ -51,7 +46,16 @@ def prospects(answer: Why, clock: Clock) -> Iterator[str]:
         case _:
             yield from _until_it_starts(answer)
     if model.note:
-        yield f"{model.note}."
+        yield f"Note: {model.note}."
+
+
+def _who_waits(answer: Why) -> str:
+    model = answer.model
+    waits = f"{counted(model.waiting, 'request')} {'waits' if model.waiting == 1 else 'wait'} for it"
+    if model.waiting_since is None:
+        return f"{waits}."
+    waited = lasting(max(0.0, answer.now - model.waiting_since))
+    return f"{waits}, for {waited} now." if model.waiting == 1 else f"{waits}, the first of them for {waited} now."
 
 
 def last_start_s(answer: Why) -> float | None:
@@ -80,12 +84,15 @@ def _ready_because(answer: Why) -> str:
 
 
 def _cold_because(answer: Why, clock: Clock) -> str:
+    if answer.model.waiting:
+        return ", and has yet to be started."
     ends = [event for event in answer.events if event.what in ("drain", "stop")]
-    if not ends or answer.model.waiting:
+    if not ends:
         return f": {first_line(answer.model.why)}."
     lives = {event.replica: event for event in reversed(ends)}  # the first step of each end is the one with the reason
     ended = lives[ends[-1].replica]
-    return f": it was stopped at {clock(ended.at)}{because_of_end(ended.reason, ended.why)}."
+    begun = "it is being stopped since" if answer.replicas else "it was stopped at"
+    return f": {begun} {clock(ended.at)}{because_of_end(ended.reason, ended.why)}."
 
 
 def _starting_because(answer: Why) -> str:
@@ -124,9 +131,18 @@ def _until_it_goes(answer: Why, clock: Clock) -> Iterator[str]:
 def _until_it_is_ready(answer: Why) -> Iterator[str]:
     for replica in answer.replicas:
         if replica.state == "starting":
-            step = f": {first_line(replica.step)}" if replica.step else ""
-            yield f"Its start has taken {lasting(max(0.0, answer.now - replica.since))} so far{step}."
+            now = f"; now it is {step}" if (step := _step(replica)) else ""
+            yield f"Its start has taken {lasting(max(0.0, answer.now - replica.since))} so far{now}."
     yield from _took_before(answer)
+
+
+def _step(replica: ReplicaStatus) -> str | None:
+    """What a start is doing."""
+    phase = next(reversed(replica.phases), None)
+    if phase is None:
+        return None
+    detail = (replica.step or "").removeprefix(phase).removeprefix(": ")
+    return phase_said(phase) + (f" ({first_line(detail)})" if detail else "")
 
 
 def _until_the_next_try(answer: Why, clock: Clock) -> Iterator[str]:
@@ -161,21 +177,29 @@ def _waits_for_memory(answer: Why) -> Iterator[str]:
         yield "There is memory for it, so it is about to be started."
         return
     yield f"It waits for memory: it needs {format_bytes(needed)}, and {format_bytes(max(0, free))} are free."
-    for replica in answer.others[:_HOLDERS_SHOWN]:
-        yield f"{format_bytes(replica.memory_bytes)} are held by {replica.model}{_how(replica)}."
-    if len(answer.others) > _HOLDERS_SHOWN:
-        yield f"The rest is held by {counted(len(answer.others) - _HOLDERS_SHOWN, 'other replica')}."
+    others = sorted(answer.others, key=lambda replica: -replica.memory_bytes)
+    for replica in others[:_HOLDERS_SHOWN]:
+        yield f"{format_bytes(replica.memory_bytes)} are held by {replica.model}{_how(replica, answer.kept)}."
+    if len(others) > _HOLDERS_SHOWN:
+        yield f"The rest is held by {counted(len(others) - _HOLDERS_SHOWN, 'other replica')}."
+    yield (
+        f"What is idle makes room at once. What is busy does so once a request has waited here for "
+        f"{lasting(PATIENCE_S)}, and once it has served for as long as its own start took."
+    )
 
 
-def _how(replica: ReplicaStatus) -> str:
+def _how(replica: ReplicaStatus, kept: Sequence[str]) -> str:
     busy = f" with {counted(replica.in_flight, 'request')} in progress" if replica.in_flight else ""
     match replica.state:
         case "draining":
-            return f", which goes as soon as its requests are answered{busy and f' ({replica.in_flight} left)'}"
+            left = f" ({replica.in_flight} left)" if replica.in_flight else ""
+            return f", which goes as soon as its requests are answered{left}"
         case "stopping" | "failed":
             return ", which is on its way out"
         case "starting":
             return ", which is starting"
+    if replica.model in kept:
+        return ", which is kept loaded"
     return f", which is running{busy}" if busy else ", which is idle"
 
 

@@ -99,6 +99,7 @@ class Why:
     has_more: bool = False  # there are older ones in that time, beyond the limit
     free_bytes: int | None = None  # memory that no replica is planned to take
     others: tuple[ReplicaStatus, ...] = ()  # replicas of other models that hold memory, where this one waits for some
+    kept: tuple[str, ...] = ()  # of those the models that are kept loaded: they don't make room
     started: float | None = None  # when the controller was started
 
 

@@ -18,7 +18,7 @@ from modelgrid.gateway.endpoints import Act, Found
 from modelgrid.gateway.exchange import EngineHead
 from modelgrid.gateway.options import SIGN_CHARACTERS, WHOLE_BYTES
 from modelgrid.gateway.plain import read_error
-from modelgrid.gateway.reply import Caller, EngineTrouble, PassThrough
+from modelgrid.gateway.reply import Caller, EngineTrouble, PassThrough, Reply
 from modelgrid.gateway.request import Head
 from modelgrid.spec.operations import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from modelgrid.spec.units import format_bytes
@@ -35,19 +35,19 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _ENCODING: Final = b"accept-encoding:"
 
 
-def wants_progress(found: Found, head: Head, body: bytes, *, by_default: bool) -> bool:
-    """A request gets signs while it waits: a stream that can have them, whose caller asks for them, or whose model has
-    them by default."""
+def offer_progress(reply: Reply, found: Found, head: Head, body: bytes, *, by_default: bool) -> Progress | None:
+    """What takes a reply's place where a request gets signs while it waits: a stream that can have them, whose caller
+    asks for them, or whose model has them by default."""
     wishes = head.wishes
     is_asked_for = by_default if wishes is None or wishes.progress is None else wishes.progress
-    if not is_asked_for or found.act is not Act.RELAY or found.operation not in _SHOWN:
-        return False
-    if head.is_http10 or head.method == "HEAD":
-        return False
+    if not is_asked_for or not isinstance(reply, PassThrough) or head.is_http10:
+        return None
+    if found.act is not Act.RELAY or found.operation not in _SHOWN:
+        return None
     try:
-        return read(body).is_stream
+        return Progress(reply, reply.caller, found) if read(body).is_stream else None
     except BodyError:
-        return False
+        return None
 
 
 def without_encoding(lines: bytes) -> bytes:

@@ -20,9 +20,9 @@ from modelgrid.gateway.endpoints import Act, Found
 from modelgrid.gateway.exchange import EngineHead, Loss
 from modelgrid.gateway.meters import CALLER_LEFT
 from modelgrid.gateway.options import ATTEMPTS
-from modelgrid.gateway.progress import Progress, wants_progress, without_encoding
-from modelgrid.gateway.quota import Gate
-from modelgrid.gateway.reply import EngineTrouble, PassThrough, Reply
+from modelgrid.gateway.passes import Passes
+from modelgrid.gateway.progress import offer_progress, without_encoding
+from modelgrid.gateway.reply import EngineTrouble, Reply
 from modelgrid.gateway.request import Request
 from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.standing import Standing
@@ -32,7 +32,6 @@ from modelgrid.gateway.tally import Tally
 from modelgrid.gateway.upstream import Upstream
 from modelgrid.gateway.usage import Usage, read_usage
 from modelgrid.gateway.usage_stream import UsageOfAnswer, UsageOfStream
-from modelgrid.gateway.waiting import Waiter
 from modelgrid.spec import Choice
 from modelgrid.spec.operations import CHAT, COMPLETIONS, INFILL, MESSAGES, RESPONSES
 
@@ -56,11 +55,7 @@ class Relay:
     _destination: Destination | None = None
     _upstream: Upstream | None = None
     _choice: Choice | None = None  # of the models behind a virtual one
-    _gate: Gate | None = None  # of the model that is named
-    _caller_gate: Gate | None = None
-    _choice_gate: Gate | None = None  # of the model behind it that this request was last admitted to
-    _choice_model = ""
-    _choice_at = 0.0
+    _passes: Passes | None = None
     _lot = 0  # drawn once, so that a retry is with the same of them
     _failed: frozenset[str] = frozenset()  # models behind a virtual one that have failed
     _busy: tuple[Standing, ...] = ()  # replicas that were busy
@@ -112,21 +107,12 @@ class Relay:
         """Begin, if neither the key's quota nor the model's is used up."""
         self._named_lane = self._lane = lane
         caller = self._caller
-        if caller is not None and caller.gate is not None:
-            refusal = caller.gate.admit(self._began_at)
+        if lane.gate is not None or (caller is not None and caller.gate is not None):
+            self._passes = Passes()
+            refusal = self._passes.admit(caller, lane, self._began_at)
             if refusal is not None:
-                self._refuse(answers.over_quota(f"the key {caller.name!r}", refusal))
+                self._refuse(refusal)
                 return
-            self._caller_gate = caller.gate
-        if lane.gate is not None:
-            refusal = lane.gate.admit(self._began_at)
-            if refusal is not None:
-                if self._caller_gate is not None:
-                    self._caller_gate.withdraw(self._began_at)
-                    self._caller_gate = None
-                self._refuse(answers.over_quota(f"the model {lane.model}", refusal))
-                return
-            self._gate = lane.gate
         self._start(lane)
 
     # What the caller's connection calls.
@@ -363,25 +349,15 @@ class Relay:
             real = self._board.find(model)
             if model in self._failed or real is None:
                 continue
-            if real.gate is not None and not (self._choice_gate is not None and self._choice_model == model):
-                now = monotonic()
-                refusal = real.gate.admit(now)
+            if real.gate is not None or self._passes is not None:
+                self._passes = self._passes or Passes()
+                refusal = self._passes.choose(real, monotonic())
                 if refusal is not None:
-                    refused = answers.over_quota(f"the model {model}", refusal)
+                    refused = refusal
                     continue
-                self._leave_choice()
-                self._choice_gate, self._choice_model, self._choice_at = real.gate, model, now
-            elif real.gate is None:
-                self._leave_choice()
             self._choice = option.choice
             return real
         return refused or answers.nothing_behind(lane.route, operation)
-
-    def _leave_choice(self) -> None:
-        """The model that was tried has its place back."""
-        if self._choice_gate is not None:
-            self._choice_gate.withdraw(self._choice_at)
-            self._choice_gate = None
 
     def _key(self, lane: Lane) -> int | None:
         assert lane.affinity is not None
@@ -494,38 +470,26 @@ class Relay:
 
     def _wait(self, lane: Lane) -> None:
         route = lane.route
-        board = self._board
         if route.unavailable is not None and not route.targets:
             self._fail(answers.unavailable(route))
             return
         stay = self._stay
         if stay is None:
-            stay = self._stay = self._begin_stay(lane)
+            head = self._request.head
+            progress = offer_progress(self._reply, self._found, head, self._body, by_default=route.progress)
+            if progress is not None:
+                self._reply = progress
+                self._lines = without_encoding(self._lines)
+            stay = self._stay = Stay(self._board, self, self._began_at, head.wishes, self._body, progress)
         left_s = stay.left_s(route)
         if left_s <= 0:
             self._give_up(lane)
             return
-        last: Waiter | None = None
-        if self._loss is None and board.count_waiting(lane) >= route.queue:  # one that was lost had its place already
-            last = board.last_behind(lane, stay.rank)
-            if last is None:
-                self._fail(answers.queue_full(route))
-                return
         options = self._named_lane.options
-        stay.join(lane, left_s, is_flexible=options is not None and not options.is_weighted)
-        if last is not None:
-            last.give_way()
-
-    def _begin_stay(self, lane: Lane) -> Stay:
-        head = self._request.head
-        reply = self._reply
-        progress: Progress | None = None
-        if isinstance(reply, PassThrough) and wants_progress(
-            self._found, head, self._body, by_default=lane.route.progress
-        ):
-            self._reply = progress = Progress(reply, reply.caller, self._found)
-            self._lines = without_encoding(self._lines)
-        return Stay(self._board, self, self._began_at, head.wishes, self._body, progress)
+        is_flexible = options is not None and not options.is_weighted
+        refusal = stay.join(lane, left_s, has_place=self._loss is not None, is_flexible=is_flexible)
+        if refusal is not None:
+            self._fail(refusal)
 
     def _leave_line(self) -> None:
         assert self._stay is not None
@@ -583,16 +547,8 @@ class Relay:
                 tally.spend(usage.input, usage.output)
         if tally is not None and status == 200 and not self._first_byte_s and operation not in _BY_TOKENS:
             tally.begin(duration_s)
-        tokens = 0 if usage is None else usage.input + usage.output
-        gate = self._caller_gate
-        if gate is not None:
-            gate.release()
-            gate.spend(tokens, now)
-        if self._gate is not None or self._choice_gate is not None:
-            for gate in (self._gate, self._choice_gate):
-                if gate is not None:
-                    gate.release()
-                    gate.spend(tokens, now)
+        if self._passes is not None:
+            self._passes.settle(0 if usage is None else usage.input + usage.output, now)
 
     def _release(self) -> None:
         standing = self._standing

@@ -8,6 +8,7 @@ from modelgrid.gateway import answers
 from modelgrid.gateway.access import Caller
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.exchange import EngineHead
+from modelgrid.gateway.passes import Passes
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.routes import Lane, Routes
 from modelgrid.gateway.standing import Standing
@@ -41,11 +42,11 @@ class Search(Relay):
         self._lane = self._named_lane = lanes[0]
         caller = self._caller
         if caller is not None and caller.gate is not None:
-            refusal = caller.gate.admit(self._began_at)
+            self._passes = Passes()
+            refusal = self._passes.admit(caller, None, self._began_at)
             if refusal is not None:
-                self._refuse(answers.over_quota(f"the key {caller.name!r}", refusal))
+                self._refuse(refusal)
                 return
-            self._caller_gate = caller.gate
         places = [(lane, standing) for lane in lanes for standing in lane.standings]
         self._left = tuple(place for place in places if not place[1].breaker.is_out)
         if len(self._left) < len(places):

@@ -6,6 +6,8 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from modelgrid.gateway import answers
+from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.progress import Progress, comment
 from modelgrid.gateway.waiting import Place, Waiter
 from modelgrid.gateway.wishes import Wishes, priority_of, rank
@@ -72,16 +74,26 @@ class Stay:
         self.is_hurried = own_s < left_s
         return min(left_s, own_s)
 
-    def join(self, lane: Lane, left_s: float, *, is_flexible: bool) -> None:
-        """Wait for a replica of a model, for `left_s` at most."""
+    def join(self, lane: Lane, left_s: float, *, has_place: bool, is_flexible: bool) -> Answer | None:
+        """Wait for a replica of a model, for `left_s` at most; or why not. Who has a place, since an engine has lost
+        what was sent already, needs no other's."""
+        board = self._board
+        last: Waiter | None = None
+        if not has_place and board.count_waiting(lane) >= lane.route.queue:
+            last = board.last_behind(lane, self.rank)
+            if last is None:
+                return answers.queue_full(lane.route)
         self.lane = lane
         self._model = lane.model
         self._joined_at = monotonic()
-        self._place = self._board.join_line(lane, self._waiter, self.rank, self.waited_s, is_flexible=is_flexible)
-        self._timer = self._board.loop.call_later(left_s, self._waiter.wait_out)
+        self._place = board.join_line(lane, self._waiter, self.rank, self.waited_s, is_flexible=is_flexible)
+        self._timer = board.loop.call_later(left_s, self._waiter.wait_out)
         if self._progress is not None and self._beat is None:
-            after_s = max(0.0, self._board.options.progress_after_s - self.waited_s)
-            self._beat = self._board.loop.call_later(after_s, self._show)
+            after_s = max(0.0, board.options.progress_after_s - self.waited_s)
+            self._beat = board.loop.call_later(after_s, self._show)
+        if last is not None:  # only now: what its end begins may want the place
+            last.give_way()
+        return None
 
     def leave(self) -> bool:
         """Wait no longer; tells whether there is still time to be served."""

@@ -113,7 +113,7 @@ class Controller:
         self._probes = Probes(self.wake, clock)
         saved = store.saved()
         self._replicas = tuple(_taken_over(replica, clock()) for replica in saved.replicas)
-        self._inherited = frozenset(replica.id for replica in saved.replicas)  # and not yet told of
+        self._inherited = frozenset(replica.id for replica in saved.replicas)  # until the first lap is over
         self._failures: dict[ModelName, Failures] = dict(saved.failures)
         self._next = saved.next
         self._saved = saved
@@ -321,6 +321,7 @@ class Controller:
             seen=seen,
             blind=blind,
             starting=starting,
+            inherited=self._inherited,
             start_errors=dict(self._calls.errors),
             served=frozenset(self._probes.served),
             sick=dict(self._probes.sick),

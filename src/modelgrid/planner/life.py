@@ -52,6 +52,7 @@ class Facts:
     seen: Mapping[ReplicaId, Seen] = field(default_factory=dict)
     blind: frozenset[str] = frozenset()  # runtimes that could not say what is there: their replicas stay as they are
     starting: frozenset[ReplicaId] = frozenset()  # calls of Runtime.start that are under way
+    inherited: frozenset[ReplicaId] = frozenset()  # ordered by an earlier controller, whose calls died with it
     start_errors: Mapping[ReplicaId, str] = field(default_factory=dict)  # such calls that ended in an error
     served: frozenset[ReplicaId] = frozenset()  # passed the health check and the first request
     sick: Mapping[ReplicaId, str] = field(default_factory=dict)  # have failed the health check for too long
@@ -76,9 +77,9 @@ def observe(fleet: Fleet, facts: Facts) -> Lap:
     models = {model.spec.name: model for model in fleet.models}
     kept: list[Replica] = []
     events: list[Event] = []
-    failures = {name: model.failures for name, model in models.items()}
+    failures = {name: _not_ahead(model.failures, facts.now) for name, model in models.items()}
     for before in fleet.replicas:
-        after = _fold(before, models.get(before.model), facts)
+        after = _fold(_no_younger(before, facts.now), models.get(before.model), facts)
         if after is None:
             events.append(Event(facts.now, before.model, before.id, "gone", before.why))
             continue
@@ -154,6 +155,9 @@ def _fold(replica: Replica, model: Model | None, facts: Facts) -> Replica | None
         if seen is None or isinstance(seen.state, Exited):
             return move(replica, State.STOPPING, f"{replica.why}; it has ended by itself", facts.now)
         return _with_use(replica, facts)
+    if seen is None and replica.state is State.STARTING and replica.id in facts.inherited:
+        # Nothing speaks against the model: another start follows at once.
+        return move(replica, State.STOPPING, "its start was lost with the controller that ordered it", facts.now)
     if (why := _death(replica, model, seen, facts)) is not None:
         return move(replica, State.FAILED, why, facts.now)
     if seen is None:
@@ -165,6 +169,24 @@ def _fold(replica: Replica, model: Model | None, facts: Facts) -> Replica | None
     if alive.state is State.ASLEEP:
         return _turned(alive, facts)
     return alive
+
+
+def _no_younger(replica: Replica, now: float) -> Replica:
+    """A clock that was put back must not make a limit last for hours: what was later than now was now."""
+    if max(replica.since, replica.spawned or 0.0, replica.last_used) <= now:  # the others are not later than these
+        return replica
+    return replace(
+        replica,
+        since=min(replica.since, now),
+        created=min(replica.created, now),
+        spawned=None if replica.spawned is None else min(replica.spawned, now),
+        ready_at=None if replica.ready_at is None else min(replica.ready_at, now),
+        last_used=min(replica.last_used, now),
+    )
+
+
+def _not_ahead(failures: Failures, now: float) -> Failures:
+    return failures if failures.last <= now else replace(failures, last=now)
 
 
 def _turned(replica: Replica, facts: Facts) -> Replica:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelgrid.planner.place import At, Room, Spot, is_possible, on_each, shares_on
 from modelgrid.planner.scale import floor
-from modelgrid.spec import MAIN, Model, ModelName, Need, Replica, Share, State, shares_of, sum_of
+from modelgrid.spec import MAIN, Model, ModelName, Need, Replica, Share, State, sum_of
 
 PATIENCE_S = 5.0  # a request waits so long before a replica that is busy is drained for it
 TURN = 1.0  # a replica that was loaded stays at least so many times as long as that took, while it is busy
@@ -32,6 +32,11 @@ class Victim:
         """The ones that are missed least first."""
         replica = self.replica
         return (self.is_busy, self.priority, self.loss, replica.last_used, replica.created, replica.id)
+
+    @property
+    def stopped(self) -> Victim:
+        """The same one, stopped: for who needs what it would keep asleep."""
+        return replace(self, frees=self.replica.counted, sleeps=False)
 
 
 class Victims:
@@ -100,21 +105,25 @@ class Victims:
         """These leave now, for somebody else."""
         for victim in victims:
             self._spare[victim.replica.model] -= 1
-            for share in victim.frees:
+            for share in victim.replica.counted:
                 at = (victim.replica.machine, share.device)
-                there = self._at[at]
+                there = self._at.get(at, [])
+                found = next((index for index, one in enumerate(there) if one.replica is victim.replica), None)
+                if found is None:
+                    continue  # what it would free there, it would keep asleep
                 del self._cheapest[bisect_left(self._cheapest, (there[0].order, at))]
-                there.remove(victim)
+                del there[found]
                 if there:
                     insort(self._cheapest, (there[0].order, at))
 
     def _victim(self, replica: Replica) -> Victim:
         model = self._models[replica.model]
         sleeps, frees, back_s = False, replica.counted, model.load_s or UNSEEN_LOAD_S
-        can_sleep = model.sleep is not None and replica.state is State.READY
-        if model.sleep and can_sleep and self._soon.holds(replica.machine, shares_of(model.sleep.main_bytes)):
+        if model.sleep and replica.state is State.READY and model.sleep.wake_s < back_s:
             kept = asleep_shares(model, replica)
-            sleeps, frees, back_s = True, less(replica.shares, kept), model.sleep.wake_s
+            given = less(replica.shares, kept)
+            if given and self._soon.holds(replica.machine, less(kept, replica.shares)):
+                sleeps, frees, back_s = True, given, model.sleep.wake_s
         is_busy = not _is_unused(model, replica)
         return Victim(replica, is_busy, model.spec.priority, model.rate.expected(self._now) * back_s, frees, sleeps)
 
@@ -159,6 +168,11 @@ class Victims:
             going.append(victim)
             gone[name] += 1
             short -= _on_device(victim, at)
+        for index, victim in enumerate(going):  # who is missed least is the first to be stopped, if sleep is not enough
+            if short <= 0:
+                break
+            going[index] = victim.stopped
+            short -= _on_device(victim.stopped, at) - _on_device(victim, at)
         if short > 0:
             return None
         for victim in reversed(tuple(going)):  # who is missed most is spared first
@@ -192,9 +206,12 @@ def asleep_shares(model: Model, replica: Replica) -> tuple[Share, ...]:
     """What `replica` will take when it sleeps."""
     assert model.sleep is not None
     gpus = [share for share in replica.shares if share.device != MAIN]
-    kept = [Share(share.device, int(share.memory_bytes * model.sleep.share)) for share in gpus]
-    main = sum_of(share for share in replica.shares if share.device == MAIN) + model.sleep.main_bytes
-    return (*kept, *shares_of(main))
+    kept = [Share(share.device, int(share.memory_bytes * model.sleep.share)) for share in gpus or replica.shares]
+    main = [share for share in replica.shares if share.device == MAIN] if gpus else []
+    if not model.sleep.main_bytes:
+        return (*kept, *main)
+    beside = [share for share in kept if share.device == MAIN] or main
+    return (*(share for share in kept if share.device != MAIN), Share(MAIN, sum_of(beside) + model.sleep.main_bytes))
 
 
 def less(shares: Sequence[Share], others: Iterable[Share]) -> tuple[Share, ...]:
@@ -226,4 +243,5 @@ def _is_unused(model: Model, replica: Replica) -> bool:
 def _has_had_its_turn(replica: Replica, now: float) -> bool:
     if replica.state is not State.READY or replica.ready_at is None:
         return False
-    return now - replica.ready_at >= max(PATIENCE_S, TURN * (replica.ready_at - replica.created))
+    took_s = replica.ready_at - replica.created if replica.took_s is None else replica.took_s
+    return now - replica.ready_at >= max(PATIENCE_S, TURN * took_s)

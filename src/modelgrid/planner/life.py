@@ -59,6 +59,7 @@ class Facts:
     unready: Mapping[ReplicaId, str] = field(default_factory=dict)  # what a start is still waited for
     slept: frozenset[ReplicaId] = frozenset()  # their engine said that it sleeps, after it was told to
     woken: frozenset[ReplicaId] = frozenset()  # passed the health check and a request, after they were told to wake
+    turn_errors: Mapping[ReplicaId, str] = field(default_factory=dict)  # why one could not be put to sleep, or woken
     in_flight: Mapping[ReplicaId, int] = field(default_factory=dict)  # absent: unknown
     seen_on: Mapping[ReplicaId, str] = field(default_factory=dict)  # which runtime showed it; absent: its model's
 
@@ -84,6 +85,8 @@ def observe(fleet: Fleet, facts: Facts) -> Lap:
             events.append(Event(facts.now, before.model, before.id, "gone", before.why))
             continue
         kept.append(after)
+        if before.turning == "asleep" and after.state is State.ASLEEP and after.turning is None:
+            events.append(Event(facts.now, after.model, after.id, "asleep", after.why))
         if after.state is before.state:
             continue
         events.append(Event(facts.now, after.model, after.id, after.state.value, after.why))
@@ -118,10 +121,12 @@ def apply(fleet: Fleet, actions: Iterable[Action]) -> tuple[Replica, ...]:
                 )
                 replicas[id] = replace(starting, machine=machine)
             case Drain(replica=id, why=why, then=then):
-                replicas[id] = replace(move(replicas[id], State.DRAINING, why, fleet.now), then=then)
+                draining = move(replicas[id], State.DRAINING, why, fleet.now)
+                kept = asleep_shares(models[draining.model], draining) if then == "sleep" else ()
+                replicas[id] = replace(draining, then=then, asleep_shares=kept)
             case Sleep(replica=id, why=why):
                 drained = replicas[id]
-                kept = asleep_shares(models[drained.model], drained)
+                kept = drained.asleep_shares or asleep_shares(models[drained.model], drained)
                 asleep = move(drained, State.ASLEEP, why, fleet.now)
                 replicas[id] = replace(asleep, asleep_shares=kept, turning="asleep")
             case Wake(replica=id, why=why):
@@ -140,6 +145,8 @@ def move(replica: Replica, state: State, why: str, now: float) -> Replica:
     """`replica` in `state`. Raises IllegalMove where `MOVES` has no such move."""
     if state not in MOVES[replica.state]:
         raise IllegalMove(f"{replica.id} cannot go from {replica.state} to {state}: {why}")
+    if replica.state is State.DRAINING and state is not State.ASLEEP:
+        replica = replace(replica, asleep_shares=())  # it was to sleep, and never did
     return replace(replica, state=state, why=why, since=now)
 
 
@@ -165,7 +172,7 @@ def _fold(replica: Replica, model: Model | None, facts: Facts) -> Replica | None
     alive = _with_use(replica, facts)
     if alive.state is State.STARTING and alive.id in facts.served:
         ready = move(alive, State.READY, f"started: {alive.why}", facts.now)
-        return replace(ready, ready_at=facts.now, last_used=facts.now)
+        return replace(ready, ready_at=facts.now, last_used=facts.now, took_s=facts.now - alive.created)
     if alive.state is State.ASLEEP:
         return _turned(alive, facts)
     return alive
@@ -190,12 +197,16 @@ def _not_ahead(failures: Failures, now: float) -> Failures:
 
 
 def _turned(replica: Replica, facts: Facts) -> Replica:
-    """Further on its way to sleep, or awake."""
-    if replica.turning == "asleep" and replica.id in facts.slept:
-        return replace(replica, turning=None)
+    """Further on its way to sleep, or awake. One that can't be put to sleep is stopped, as its memory has to be had."""
+    if replica.turning == "asleep":
+        if replica.id in facts.turn_errors:
+            why = f"it could not be put to sleep: {facts.turn_errors[replica.id]}"
+            return move(replica, State.STOPPING, why, facts.now)
+        return replace(replica, turning=None, since=facts.now) if replica.id in facts.slept else replica
     if replica.turning == "awake" and replica.id in facts.woken:
         ready = move(replica, State.READY, f"woken: {replica.why}", facts.now)
-        return replace(ready, turning=None, asleep_shares=(), ready_at=facts.now, last_used=facts.now)
+        awake = replace(ready, turning=None, asleep_shares=(), took_s=facts.now - replica.since)
+        return replace(awake, ready_at=facts.now, last_used=facts.now)
     return replica
 
 
@@ -211,11 +222,23 @@ def _death(replica: Replica, model: Model | None, seen: Seen | None, facts: Fact
         return seen.state.why
     if replica.id in facts.sick:
         return facts.sick[replica.id]
+    if replica.turning == "awake" and (why := _why_not_woken(replica, model, facts)) is not None:
+        return why
     if replica.id not in facts.served and _is_late(replica, model, facts.now):
         limit = model.spec.start_timeout_s if model else 0.0
         waited_for = f": {unready}" if (unready := facts.unready.get(replica.id)) else ""
         return f"not ready after {format_seconds(limit)} (start_timeout){waited_for}"
     return None
+
+
+def _why_not_woken(replica: Replica, model: Model | None, facts: Facts) -> str | None:
+    if replica.id in facts.turn_errors:
+        return f"it could not be woken: {facts.turn_errors[replica.id]}"
+    limit_s = model.spec.start_timeout_s if model else 0.0
+    if replica.id in facts.woken or facts.now - replica.since <= limit_s:
+        return None
+    waited_for = f": {unready}" if (unready := facts.unready.get(replica.id)) else ""
+    return f"not awake after {format_seconds(limit_s)} (start_timeout){waited_for}"
 
 
 def _is_late(replica: Replica, model: Model | None, now: float) -> bool:
@@ -290,12 +313,15 @@ def _fail_overeaters(
 ) -> list[Replica]:
     """Who holds more of a device than was planned for it counts with what it holds; if all there no longer fit, the
     worst one goes."""
-    grown = [_grown(replica, fleet.held[replica.id]) if replica.id in fleet.held else replica for replica in replicas]
+    models = {model.spec.name: model for model in fleet.models}
+    grown = [
+        _grown(replica, models.get(replica.model), fleet.held[replica.id]) if replica.id in fleet.held else replica
+        for replica in replicas
+    ]
     # Those who leave are not counted: once they have gone it may fit, and one overeater takes no neighbour along.
     room = Room(fleet.machines, (replica for replica in grown if replica.state in _ALIVE))
     if all(free >= 0 for free in room.free.values()):
         return grown
-    models = {model.spec.name: model for model in fleet.models}
     worst: dict[At, tuple[int, int]] = {}
     for index, replica in enumerate(grown):
         model = models.get(replica.model)
@@ -304,7 +330,7 @@ def _fail_overeaters(
         for share in replica.counted:
             at = (replica.machine, share.device)
             if room.free.get(at, 0) < 0:
-                excess = share.memory_bytes - planned(model.need, replica, room.devices[at])
+                excess = share.memory_bytes - _planned_now(model, model.need, replica, room.devices[at])
                 if excess > 0:
                     worst[at] = max(worst.get(at, (0, 0)), (excess, index))
     for at, (excess, index) in worst.items():
@@ -322,6 +348,12 @@ def _fail_overeaters(
     return grown
 
 
+def _planned_now(model: Model, need: Need, replica: Replica, device: Device) -> int:
+    if replica.turning is None and replica.asleep_shares and model.sleep is not None:
+        return sum(share.memory_bytes for share in asleep_shares(model, replica) if share.device == device.name)
+    return planned(need, replica, device)
+
+
 def planned(need: Need, replica: Replica, device: Device) -> int:
     """What `replica` was planned to take of `device`."""
     on_gpus = sum(share.device != MAIN for share in replica.shares)
@@ -330,6 +362,17 @@ def planned(need: Need, replica: Replica, device: Device) -> int:
     return on_each(need, on_gpus, device)
 
 
-def _grown(replica: Replica, held: Mapping[str, int]) -> Replica:
+def _grown(replica: Replica, model: Model | None, held: Mapping[str, int]) -> Replica:
+    if replica.state is State.ASLEEP and replica.turning is None:
+        return _grown_asleep(replica, model, held)
     shares = tuple(Share(s.device, max(s.memory_bytes, held.get(s.device, 0))) for s in replica.shares)
     return replica if shares == replica.shares else replace(replica, shares=shares)
+
+
+def _grown_asleep(replica: Replica, model: Model | None, held: Mapping[str, int]) -> Replica:
+    """What it was measured to hold may be of the moment before it slept, so that isn't kept beyond the next look."""
+    if model is None or model.sleep is None:
+        return replica
+    kept = asleep_shares(model, replica)
+    shares = tuple(Share(share.device, max(share.memory_bytes, held.get(share.device, 0))) for share in kept)
+    return replica if shares == replica.asleep_shares else replace(replica, asleep_shares=shares)

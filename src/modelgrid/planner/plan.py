@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelgrid.planner import backoff
-from modelgrid.planner.evict import Victim, Victims, is_patient, less
+from modelgrid.planner.evict import Victim, Victims, asleep_shares, is_patient, less
 from modelgrid.planner.place import Room, needs_text, why_impossible
 from modelgrid.planner.scale import floor, is_idle, wanted
 from modelgrid.spec import (
@@ -55,11 +55,8 @@ def plan(fleet: Fleet) -> list[Action]:
 def wind_down(fleet: Fleet) -> list[Action]:
     """What ends everything: for a modelgrid that stops."""
     models = {model.spec.name: model for model in fleet.models}
-    return [
-        action
-        for replica in fleet.replicas
-        if (action := _end(replica, models.get(replica.model), fleet.now) or _leave(replica)) is not None
-    ]
+    ends = (_end(replica, models.get(replica.model), fleet.now) or _leave(replica) for replica in fleet.replicas)
+    return [_stop(end.replica, end.why) if isinstance(end, Sleep) else end for end in ends if end is not None]
 
 
 def _leave(replica: Replica) -> Action | None:
@@ -76,7 +73,7 @@ def _end(replica: Replica, model: Model | None, now: float) -> Action | None:
             return _stop_again(replica, model, now)
         case State.DRAINING:
             if replica.in_flight == 0:
-                return (Sleep if replica.then == "sleep" else _stop)(replica.id, replica.why)
+                return (Sleep if _may_sleep(replica, model) else _stop)(replica.id, replica.why)
             if now - replica.since > DRAIN_LIMIT_S:
                 return Stop(replica.id, False, f"{replica.why}; still busy after {format_seconds(DRAIN_LIMIT_S)}")
             return None
@@ -85,6 +82,13 @@ def _end(replica: Replica, model: Model | None, now: float) -> Action | None:
     if model.spec.revision != replica.revision:
         return _let_go(replica, "the model's configuration has changed", Because(Cause.CHANGED))
     return None
+
+
+def _may_sleep(replica: Replica, model: Model | None) -> bool:
+    """Whether it was to sleep, and that still makes sense."""
+    if replica.then != "sleep" or model is None or model.sleep is None:
+        return False
+    return model.spec.revision == replica.revision and model.wish is not Wish.UNLOADED
 
 
 def _stop(id: ReplicaId, why: str) -> Stop:
@@ -111,7 +115,8 @@ def _let_go(replica: Replica, why: str, because: Because) -> Action:
 
 
 def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> list[Action]:
-    """Replicas that are idle go, down to the floor; so does a start that nobody waits for after an unload."""
+    """Replicas that are idle go, down to the floor; after an unload also those that start or sleep, unless somebody
+    waits for them."""
     actions: list[Action] = []
     for model in fleet.models:
         own = replicas.get(model.spec.name, ())
@@ -121,7 +126,7 @@ def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> li
         for replica in sorted(own, key=lambda replica: replica.last_used):
             if spare <= 0:
                 break
-            if is_idle(model, replica, fleet.now):
+            if is_idle(model, replica, fleet.now) or _is_forgotten(model, replica, fleet.now):
                 idle_s = fleet.now - replica.last_used
                 why = (
                     "it was unloaded by hand"
@@ -131,10 +136,16 @@ def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> li
                 cause = Cause.BY_HAND if model.wish is Wish.UNLOADED else Cause.IDLE
                 actions.append(_let_go(replica, why, Because(cause)))
                 spare -= 1
-            elif model.wish is Wish.UNLOADED and replica.state is State.STARTING and not model.waiting:
+            elif model.wish is Wish.UNLOADED and replica.state is not State.READY and not model.waiting:
                 actions.append(Stop(replica.id, False, "it was unloaded by hand", Because(Cause.BY_HAND)))
                 spare -= 1
     return actions
+
+
+def _is_forgotten(model: Model, replica: Replica, now: float) -> bool:
+    """Whether one that sleeps has not been needed for as long as an idle one stays."""
+    is_asleep = replica.state is State.ASLEEP and replica.turning is None and not model.waiting
+    return is_asleep and now - replica.last_used >= model.spec.scaling.idle_s
 
 
 def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action]) -> list[Action]:
@@ -147,7 +158,7 @@ def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action])
     if not over:
         return []
     actions: list[Action] = []
-    for replica in sorted(staying, key=lambda r: (floor(models[r.model]) > 0, r.in_flight != 0, r.last_used, r.id)):
+    for replica in sorted(staying, key=lambda r: (floor(models[r.model]) > 0, _is_busy(r), r.last_used, r.id)):
         crowded = [share for share in replica.counted if over.get((replica.machine, share.device), 0) > 0]
         if not crowded:
             continue
@@ -159,13 +170,17 @@ def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action])
     return actions
 
 
+def _is_busy(replica: Replica) -> bool:
+    return replica.state is not State.ASLEEP and replica.in_flight != 0
+
+
 def _of(device: Device, fleet: Fleet) -> str:
     return f" of {device.name}" if len(fleet.machines) > 1 or len(fleet.machines[0].devices) > 1 else ""
 
 
 @dataclass(slots=True)
 class _Growth:
-    """What is free while starts are planned: `now`, and `soon`, when what is on its way out has gone."""
+    """What is free while starts are planned: `now`, and `soon`, when what is on its way out has gone, or sleeps."""
 
     fleet: Fleet
     models: Mapping[ModelName, Model]
@@ -173,6 +188,7 @@ class _Growth:
     soon: Room
     victims: Victims
     staying: Mapping[ModelName, Sequence[Replica]]
+    falling: Mapping[ModelName, int]  # replicas on their way to sleep
     next: int
     ids: frozenset[ReplicaId]
     is_fetching: bool
@@ -183,7 +199,10 @@ def _grow(fleet: Fleet, models: Mapping[ModelName, Model], before: Sequence[Acti
     """Starts, and the drains that make room for them, for who waits longest first."""
     leaving = _leaving(before)
     staying = [replica for replica in fleet.replicas if replica.id not in leaving and replica.state not in LEAVING]
-    soon = Room(fleet.machines, staying)
+    drops = {action.replica for action in before if not isinstance(action, Sleep | Refuse)}
+    falling = [replica for replica in fleet.replicas if replica.is_falling_asleep and replica.id not in drops]
+    drained = [replica.soon for replica in falling if replica.state is State.DRAINING]
+    soon = Room(fleet.machines, [*(replica.soon for replica in staying), *drained])
     growth = _Growth(
         fleet=fleet,
         models=models,
@@ -191,6 +210,7 @@ def _grow(fleet: Fleet, models: Mapping[ModelName, Model], before: Sequence[Acti
         soon=soon,
         victims=Victims(models, staying, soon, fleet.now),
         staying=_by_model(staying),
+        falling=Counter(replica.model for replica in falling),
         next=fleet.next,
         ids=frozenset(replica.id for replica in fleet.replicas),
         is_fetching=any(replica.state is State.STARTING and replica.spawned is None for replica in staying),
@@ -215,9 +235,10 @@ def _grow_model(model: Model, growth: _Growth) -> None:
         return
     asleep = [replica for replica in own if replica.state is State.ASLEEP and replica.turning is None]
     for replica in asleep[:missing]:
-        if not _wake_one(model, replica, growth, is_first=not up):
+        if not _wake_one(model, model.need, replica, growth, is_first=not up):
             return
         missing -= 1
+    missing -= growth.falling.get(model.spec.name, 0)  # they are sooner woken than others started
     if (places := _places_left(model.spec, fleet)) is not None:
         missing = min(missing, places)
     for index in range(missing):
@@ -293,8 +314,9 @@ def _start_one(model: Model, need: Need, growth: _Growth, *, is_first: bool) -> 
     return False
 
 
-def _wake_one(model: Model, replica: Replica, growth: _Growth, *, is_first: bool) -> bool:
-    """Whether `replica` could be told to wake at once; where not, room is made or kept for it."""
+def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, *, is_first: bool) -> bool:
+    """Whether `replica` could be told to wake at once; where not, room is made or kept for it. Where none can be made,
+    another one is started, if there is room elsewhere."""
     shares = less(replica.shares, replica.asleep_shares)
     if growth.now.holds(replica.machine, shares):
         growth.now.take(replica.machine, shares)
@@ -306,7 +328,11 @@ def _wake_one(model: Model, replica: Replica, growth: _Growth, *, is_first: bool
     if not growth.soon.holds(replica.machine, shares):
         victims = growth.victims.for_shares(model, replica.machine, shares)
         if victims is None:
-            if _may_claim(model, growth):
+            if _places_left(model.spec, growth.fleet) is None and growth.now.best(need) is not None:
+                return _start_one(model, need, growth, is_first=is_first)
+            if (refusal := _no_room(model, need, growth)) is not None:
+                growth.actions.append(refusal)
+            elif _may_claim(model, growth):
                 growth.soon.take(replica.machine, shares)
             return False
         _make_room(growth, model, victims)
@@ -324,12 +350,25 @@ def _next_id(model: Model, growth: _Growth) -> ReplicaId:
 
 def _make_room(growth: _Growth, model: Model, victims: Sequence[Victim]) -> None:
     growth.victims.drop(victims)
+    why, because = f"its memory is needed for {model.spec.name}", Because(Cause.ROOM, model.spec.name)
     for victim in victims:
-        growth.soon.give(victim.replica.machine, victim.frees)
-        why = f"its memory is needed for {model.spec.name}"
-        because = Because(Cause.ROOM, model.spec.name)
-        sleep = Drain(victim.replica.id, why, "sleep", because)
-        growth.actions.append(sleep if victim.sleeps else _let_go(victim.replica, why, because))
+        if victim.sleeps and _bed(growth, victim):
+            growth.soon.give(victim.replica.machine, victim.frees)
+            growth.actions.append(Drain(victim.replica.id, why, "sleep", because))
+        else:
+            growth.soon.give(victim.replica.machine, victim.stopped.frees)
+            growth.actions.append(_let_go(victim.replica, why, because))
+
+
+def _bed(growth: _Growth, victim: Victim) -> bool:
+    """Take what it needs asleep and does not have awake, where that is free: main memory, for its weights."""
+    replica = victim.replica
+    more = less(asleep_shares(growth.models[replica.model], replica), replica.shares)
+    if not growth.now.holds(replica.machine, more):
+        return False
+    growth.now.take(replica.machine, more)
+    growth.soon.take(replica.machine, more)
+    return True
 
 
 def _reserve(growth: _Growth, machine: str, shares: Sequence[Share]) -> None:

@@ -13,7 +13,7 @@ from modelgrid.spec.fleet import (
     Wake,
     Wish,
 )
-from modelgrid.spec.launch import Environment, Exited, FirstRequest, Launch, Running, Seen
+from modelgrid.spec.launch import Environment, Exited, FirstRequest, Launch, Post, Running, Seen, SleepCalls
 from modelgrid.spec.machine import (
     LOCAL,
     MAIN,
@@ -24,6 +24,7 @@ from modelgrid.spec.machine import (
     Place,
     Share,
     cpu_machine,
+    most,
     shares_of,
     sum_of,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "Outcome",
     "Parameters",
     "Place",
+    "Post",
     "Pulse",
     "Quota",
     "Rate",
@@ -99,6 +101,7 @@ __all__ = [
     "Seen",
     "Share",
     "Sleep",
+    "SleepCalls",
     "Start",
     "State",
     "Status",
@@ -112,6 +115,7 @@ __all__ = [
     "Why",
     "Wish",
     "cpu_machine",
+    "most",
     "shares_of",
     "sum_of",
 ]

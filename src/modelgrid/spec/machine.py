@@ -82,6 +82,14 @@ def sum_of(shares: Iterable[Share]) -> int:
     return sum(share.memory_bytes for share in shares)
 
 
+def most(shares: Iterable[Share], others: Iterable[Share]) -> tuple[Share, ...]:
+    """Of each device the larger share of the two."""
+    largest: dict[str, int] = {}
+    for share in (*shares, *others):
+        largest[share.device] = max(share.memory_bytes, largest.get(share.device, 0))
+    return tuple(Share(device, memory_bytes) for device, memory_bytes in largest.items())
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What one replica takes of a machine.
@@ -105,8 +113,8 @@ class Need:
 class Asleep:
     """What a replica that sleeps still takes, and how long it takes to wake it."""
 
-    share: float  # of its memory on each GPU
-    main_bytes: int  # of main memory: where its weights wait
+    share: float  # of its memory on each GPU; of main memory, where it has none
+    main_bytes: int  # of main memory beside that: where its weights wait
     wake_s: float
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
-from modelgrid.spec.machine import LOCAL, Share, sum_of
+from modelgrid.spec.machine import LOCAL, Share, most, sum_of
 from modelgrid.spec.model import ModelName, ReplicaId
 
 
@@ -53,14 +53,31 @@ class Replica:
     stops: int = 0  # how often it was told to stop
     has_exited: bool = False  # its main process is gone; others of it may not be
     machine: str = LOCAL
-    asleep_shares: tuple[Share, ...] = ()
+    asleep_shares: tuple[Share, ...] = ()  # what it takes asleep, from when that is planned until it is READY again
     turning: Literal["asleep", "awake"] | None = None  # ASLEEP: told to sleep, or to wake, and not yet heard to have
     then: Literal["stop", "sleep"] = "stop"  # DRAINING: what comes after
+    took_s: float | None = None  # what its last start, or waking, took
 
     @property
     def counted(self) -> tuple[Share, ...]:
-        """What it takes now. One that turns counts whole: it may have all of it already, or still."""
-        return self.asleep_shares if self.state is State.ASLEEP and self.turning is None else self.shares
+        """What it takes now. One that turns, or will, counts whole: of each device it may have either already."""
+        if not self.asleep_shares:
+            return self.shares
+        if self.state is not State.DRAINING and self.turning is None:
+            return self.asleep_shares
+        return most(self.shares, self.asleep_shares)
+
+    @property
+    def is_falling_asleep(self) -> bool:
+        """Whether it will sleep, when it has finished what it has in flight and its engine has done what it is told."""
+        if self.state is State.DRAINING:
+            return self.then == "sleep"
+        return self.state is State.ASLEEP and self.turning == "asleep"
+
+    @property
+    def soon(self) -> Replica:
+        """As it will be then; others as they are."""
+        return replace(self, state=State.ASLEEP, turning=None) if self.is_falling_asleep else self
 
     @property
     def memory_bytes(self) -> int:

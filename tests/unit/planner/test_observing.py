@@ -67,7 +67,14 @@ BLIND_SPOT = "it is gone, and nobody saw it end"
 def test_a_start_that_was_answered_is_ready() -> None:
     lap = look(STARTING, running(A), served=True, in_flight=0)
     ready = replace(
-        STARTING, state=State.READY, why="started: because", since=NOW, ready_at=NOW, last_used=NOW, in_flight=0
+        STARTING,
+        state=State.READY,
+        why="started: because",
+        since=NOW,
+        ready_at=NOW,
+        last_used=NOW,
+        in_flight=0,
+        took_s=10.0,
     )
     assert lap == Lap((ready,), {NAME: Failures()}, (told("ready", "started: because"),))
 

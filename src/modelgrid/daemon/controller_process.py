@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import IO
 
 import structlog
@@ -18,7 +18,7 @@ from modelgrid.config import Config, GatewayConfig
 from modelgrid.config.paths import Paths
 from modelgrid.controller import Controller, Launches, Settings
 from modelgrid.daemon.config_file import ConfigFile
-from modelgrid.hardware import measure_machine
+from modelgrid.hardware import GpuMeter, measure_machine
 from modelgrid.runtimes import Environments, ProcessRuntime, RemoteRuntime, torch_wheel
 from modelgrid.runtimes.runtime import Runtime
 from modelgrid.spec import Machine
@@ -42,9 +42,14 @@ def run_controller(paths: Paths, file: ConfigFile, gateway: GatewayConfig) -> No
         lock.close()
 
 
-def runtimes_of(paths: Paths, config: Config, hidden: Callable[[], Collection[str]] = frozenset) -> dict[str, Runtime]:
+def runtimes_of(
+    paths: Paths,
+    config: Config,
+    hidden: Callable[[], Collection[str]] = frozenset,
+    on_gpus: Callable[[], Mapping[int, Mapping[str, int]]] = dict,
+) -> dict[str, Runtime]:
     """Every runtime, by name. Also for those who look without a daemon, and start nothing. See `ProcessRuntime` for
-    `hidden`."""
+    `hidden` and `on_gpus`."""
     environments = Environments(config.storage.environments or paths.environments)
     return {
         "process": ProcessRuntime(
@@ -53,6 +58,7 @@ def runtimes_of(paths: Paths, config: Config, hidden: Callable[[], Collection[st
             logs=paths.logs,
             environments=environments,
             hidden=hidden,
+            on_gpus=on_gpus,
         ),
         "remote": RemoteRuntime(records=paths.replicas / "remote"),
     }
@@ -73,7 +79,7 @@ async def _run(paths: Paths, file: ConfigFile, gateway: GatewayConfig) -> None:
             paths=paths,
             settings=settings,
             store=store,
-            runtimes=runtimes_of(paths, config, lambda: settings.config.variables),
+            runtimes=runtimes_of(paths, config, lambda: settings.config.variables, GpuMeter().held_bytes),
             launches=launches,
             measure=measure,
         )

@@ -26,6 +26,7 @@ MODEL = "MODELGRID_MODEL"
 REVISION = "MODELGRID_REVISION"
 PORT = "MODELGRID_PORT"
 URL = "MODELGRID_URL"
+GPUS = "MODELGRID_GPUS"
 
 _PROC = Path("/proc")
 # What it looks like when a process goes while we look, or is another user's. Anything else (no descriptor is left,
@@ -52,6 +53,7 @@ class Mark:
     revision: str
     url: str
     port: int
+    gpus: str = ""  # see `modelgrid.runtimes.gpus`
 
 
 class Process(NamedTuple):
@@ -234,6 +236,7 @@ def _mark(environ: Mapping[str, str]) -> Mark | None:
             revision=environ[REVISION],
             url=environ[URL],
             port=int(environ[PORT]),
+            gpus=environ.get(GPUS, ""),
         )
     except (KeyError, ValueError):
         return None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from modelgrid.runtimes import gpus
 from modelgrid.runtimes.runtime import Progress, Runtime, StartError
 from modelgrid.spec import Exited, Launch, ModelName, ReplicaId, Running, Seen, Unknown
 
@@ -145,4 +146,5 @@ def _seen(process: _Process) -> Seen:
         port = process.launch.port or _FIRST_PORT + process.number
         root = f"http://127.0.0.1:{port}"
         state = Running(f"{root}/v1", root, process.launch.memory_bytes, _FIRST_PID + process.number)
-    return Seen(process.replica, process.launch.model, process.launch.revision, state)
+    devices = gpus.devices(gpus.words(process.launch.gpus))
+    return Seen(process.replica, process.launch.model, process.launch.revision, state, devices=devices)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from modelgrid.runtimes import census
+from modelgrid.runtimes import census, gpus
 from modelgrid.runtimes.census import Census, Identity, Member, Survey
 from modelgrid.runtimes.environments import Environments
 from modelgrid.runtimes.locks import LockTimeout
@@ -39,7 +39,8 @@ _UNSEEN = "gone while nobody watched"
 
 class ProcessRuntime(Runtime):
     """Each replica is a session of processes. `instance` names the installation: only what carries it is ours.
-    `hidden` are the environment variables that engines don't inherit: most are others' secrets.
+    `hidden` are the environment variables that engines don't inherit: most are others' secrets. `on_gpus` tells what
+    processes hold of GPUs, by pid and device.
 
     What can be seen of the processes themselves (`Census`) is the truth; `records` adds what they can't tell once
     they are gone. Blocking work happens in threads, one look at a time.
@@ -55,12 +56,14 @@ class ProcessRuntime(Runtime):
         logs: Path,
         environments: Environments,
         hidden: Callable[[], Collection[str]] = frozenset,
+        on_gpus: Callable[[], Mapping[int, Mapping[str, int]]] = dict,
     ) -> None:
         self._instance = instance
         self._records = Records(records)
         self._logs = ReplicaLogs(logs / "replicas")
         self._environments = environments
         self._hidden = hidden
+        self._on_gpus = on_gpus
         self._guard = threading.RLock()  # over all that follows
         self._census = Census(instance)
         self._memory = MemoryMeter()
@@ -123,6 +126,7 @@ class ProcessRuntime(Runtime):
             census.REVISION: launch.revision,
             census.PORT: str(port),
             census.URL: url,
+            census.GPUS: gpus.words(launch.gpus),
         }
         if launch.cwd is not None and not Path(launch.cwd).is_dir():
             raise StartError(f"cannot start {launch.model}: its folder {launch.cwd} is not there (see cwd)")
@@ -133,7 +137,10 @@ class ProcessRuntime(Runtime):
             # Nothing there: it has ended, and somebody else has waited for it. Then no process is its leader.
             pid, started = census.identify(child.pid) or Identity(child.pid, 0)
             self._records.write(
-                Record(replica, launch.model, launch.revision, url, port, pid, started, census.boot_id())
+                Record(
+                    *(replica, launch.model, launch.revision, url, port, pid, started, census.boot_id()),
+                    gpus=gpus.words(launch.gpus),
+                )
             )
         except OSError:
             os.killpg(child.pid, signal.SIGKILL)
@@ -175,7 +182,8 @@ class ProcessRuntime(Runtime):
             for replica in sorted(records):
                 records[replica] = self._note_end(records[replica], survey)
                 self._logs.cap(replica)
-            return [self._seen(record, survey) for record in records.values()]
+            on_gpus = self._on_gpus() if survey.members else {}  # opening a driver takes up to a second
+            return [self._seen(record, survey, on_gpus) for record in records.values()]
 
     def _adopt(self, members: Sequence[Member]) -> Record:
         """A process without a record: whoever started it died in between, or is about to write it."""
@@ -217,15 +225,17 @@ class ProcessRuntime(Runtime):
         except (LockTimeout, OSError):
             pass  # the record is a memory, not the truth; a full disk must not hide replicas
 
-    def _seen(self, record: Record, survey: Survey) -> Seen:
+    def _seen(self, record: Record, survey: Survey, on_gpus: Mapping[int, Mapping[str, int]]) -> Seen:
         members = survey.members.get(record.replica, ())
         state: Running | Exited
         if any(member.identity == record.leader for member in members):
             held_bytes = self._memory.read_bytes(record.replica, members)
-            state = Running(record.url, record.url.removesuffix("/v1"), held_bytes, record.pid)
+            root, by_device = record.url.removesuffix("/v1"), gpus.sum_by_device(members, on_gpus)
+            state = Running(record.url, root, held_bytes, record.pid, by_device)
         else:
             state = Exited(record.exit or _UNSEEN, len(members))
-        return Seen(record.replica, record.model, record.revision, state)
+        devices = gpus.devices(record.gpus)
+        return Seen(record.replica, record.model, record.revision, state, devices=devices)
 
     def _stop(self, replica: ReplicaId, force: bool) -> None:
         try:
@@ -310,8 +320,9 @@ def _inherited(hidden: Collection[str]) -> dict[str, str]:
 def _environ(
     base: Mapping[str, str], launch: Launch, values: Mapping[str, str], *, has_environment: bool
 ) -> dict[str, str]:
-    """What is inherited, without what would lead its Python astray, and what the launch says."""
-    environ = dict(base)
+    """What is inherited, without what would lead its Python astray, and what the launch says. The model's own word
+    stands over ours, also on which GPUs it sees."""
+    environ = dict(base) | gpus.environ_of(launch.gpus)
     environ.setdefault("PYTHONUNBUFFERED", "1")  # else the last lines before a crash are lost
     if has_environment:
         for name in ("PYTHONPATH", "PYTHONHOME"):

@@ -29,6 +29,7 @@ class Record:
     boot: str
     exit: str | None = None  # how its first process ended, where somebody saw it
     is_over: bool = False  # no process of it was left
+    gpus: str = ""  # that it was started on: see `modelgrid.runtimes.gpus`
 
     @property
     def leader(self) -> Identity:
@@ -38,7 +39,11 @@ class Record:
 
 def record_of(mark: Mark, leader: Identity) -> Record:
     """The record of a replica that is known from its process alone."""
-    return Record(mark.replica, mark.model, mark.revision, mark.url, mark.port, leader.pid, leader.started, boot_id())
+    return Record(
+        *(mark.replica, mark.model, mark.revision, mark.url, mark.port),
+        *(leader.pid, leader.started, boot_id()),
+        gpus=mark.gpus,
+    )
 
 
 class Records:

@@ -45,21 +45,13 @@ class FirstRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
-    """A request to an engine, below the server's root, which is answered when what it asks for is done."""
-
-    path: str
-    body: bytes = b""  # JSON
-
-
-@dataclass(frozen=True, slots=True)
 class SleepCalls:
-    """How an engine is told to sleep and to wake. It takes both again where an answer was lost."""
+    """How an engine is told to sleep and to wake, below the server's root: POSTs, answered when it is done."""
 
-    sleep: Post  # "/sleep?level=1"
-    wake: tuple[Post, ...]  # one after the other: "/wake_up"
-    is_sleeping: str  # a GET that answers {"is_sleeping": …}; false when the last of `wake` is done
-    timeout_s: float = 120.0  # for all of it, either way
+    sleep: str  # "/sleep?level=1"
+    wake: tuple[str, ...]  # one after the other: "/wake_up"
+    is_sleeping: str  # a GET that answers {"is_sleeping": …}
+    timeout_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +88,7 @@ class Running:
     root: str  # where `Launch.health` is joined to, e.g. http://127.0.0.1:40213
     memory_bytes: int | None = None  # what its processes hold now; None where that can't be had
     pid: int | None = None
+    gpu_bytes: Mapping[str, int] = field(default_factory=dict)  # what they hold of GPUs, by `Device.name`
 
 
 @dataclass(frozen=True, slots=True)

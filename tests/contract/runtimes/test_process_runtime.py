@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from contract.runtimes.bench import ProcessBench, quiet, see, stop_to_the_end, wait_for, wait_for_exit, wait_for_log
+from modelgrid.runtimes.environments import Environments
 from modelgrid.runtimes.process import ProcessRuntime
 from modelgrid.runtimes.runtime import StartError
 from modelgrid.spec import Environment, Exited, Launch, ModelName, ReplicaId, Running, Unknown
@@ -530,3 +531,74 @@ def test_the_test_engine_with_a_child_and_deaf_ears_is_gone_by_force(processes: 
         assert processes.count() == 0
 
     asyncio.run(scenario())
+
+
+def shown_gpus(processes: ProcessBench, launch: Launch) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """CUDA's two variables as an engine reads them, and the devices that the runtime tells of."""
+    program = (
+        "import json, os, time\n"
+        "print(json.dumps([os.environ.get(name) for name in ('CUDA_VISIBLE_DEVICES', 'CUDA_DEVICE_ORDER')]))\n"
+        "print('told')\n"
+        "while True: time.sleep(60)"
+    )
+    launch = replace(launch, argv=("{python}", "-c", program))
+
+    async def main() -> tuple[str | None, str | None, tuple[str, ...]]:
+        runtime = processes.runtime()
+        await runtime.start(ONE, launch, quiet)
+        await wait_for_log(runtime, ONE, "told")
+        visible, order = json.loads((await runtime.logs(ONE, 2))[0])
+        told = (await see(runtime))[ONE].devices
+        for record in (processes.folder / "records").glob("*.json"):
+            record.unlink()
+        assert (await see(processes.runtime()))[ONE].devices == told  # by the processes' marks alone
+        await stop_to_the_end(runtime, ONE, force=True)
+        return visible, order, told
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ((0,), ("0", "PCI_BUS_ID", ("gpu0",))),
+        ((3, 1), ("3,1", "PCI_BUS_ID", ("gpu3", "gpu1"))),
+        ((), ("", "PCI_BUS_ID", ())),
+        (None, ("7", None, ())),
+    ],
+)
+def test_a_replica_sees_its_gpus_only_and_its_record_tells_of_them(
+    processes: ProcessBench,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: tuple[int, ...] | None,
+    expected: tuple[str | None, str | None, tuple[str, ...]],
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert shown_gpus(processes, replace(processes.lives(), gpus=gpus)) == expected
+
+
+def test_what_a_model_says_of_its_gpus_itself_stands(processes: ProcessBench) -> None:
+    launch = replace(processes.lives(), gpus=(0,), env={"CUDA_VISIBLE_DEVICES": "1"})
+    assert shown_gpus(processes, launch)[0] == "1"
+
+
+def test_what_processes_hold_of_gpus_is_told_by_replica_and_device(processes: ProcessBench) -> None:
+    async def main() -> None:
+        runtime = processes.runtime()
+        await runtime.start(ONE, processes.lives(), quiet)
+        (engine,) = processes.ours()
+        held = {engine.pid: {"gpu0": 3, "gpu1": 4}, os.getpid(): {"gpu0": 100}}
+        looking = ProcessRuntime(
+            instance=processes.instance,
+            records=processes.folder / "records",
+            logs=processes.folder / "logs",
+            environments=Environments(processes.folder / "environments"),
+            on_gpus=lambda: held,
+        )
+        state = (await see(looking))[ONE].state
+        assert isinstance(state, Running)
+        assert state.gpu_bytes == {"gpu0": 3, "gpu1": 4}
+        await stop_to_the_end(runtime, ONE, force=True)
+
+    asyncio.run(main())

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,3 +170,32 @@ def test_without_a_model_it_is_an_account_of_all_of_them(hour: Daemon) -> None:
 def test_a_misspelt_name_is_guessed(hour: Daemon) -> None:
     done = hour.run("why", "qwne")
     assert (done.returncode, "did you mean 'qwen'?" in done.stderr) == (1, True)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "understand-what-happened.md").read_text()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\$ modelgrid (.*)$", PAGE, re.MULTILINE))
+def test_the_commands_of_the_how_to_work(hour: Daemon, line: str) -> None:
+    assert hour.run(*line.split()).returncode == 0
+
+
+def test_the_how_to_shows_the_sentences_as_they_are(hour: Daemon) -> None:
+    """Moments, numbers and places differ; the words don't."""
+    page, real = plain(PAGE), plain(" ".join(said(hour, model) for model in MODELS) + said(hour))
+    for sentence in (
+        "modelgrid started it #, because a request came for it while no replica was running.",
+        "It needed # of memory, and # were free there.",
+        "Its process was gone # later, and its memory (#) was free again.",
+        "modelgrid sent it no more requests, to make room for mistral, for which # had waited up to #.",
+        "What happened in the last hour. A replica is one running copy of the model.",
+        "The next request for it starts it. Its last start took #.",
+    ):
+        assert sentence in page
+        assert sentence in real
+
+
+def plain(text: str) -> str:
+    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"on gpu\d|in main memory", "#", text)
+    return re.sub(r"\d+(\.\d+)? (s|min|[GM]iB|requests?)\b", "#", text)

@@ -45,13 +45,21 @@ class FirstRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class SleepCalls:
-    """How an engine is told to sleep and to wake, below the server's root: POSTs, answered when it is done."""
+class Post:
+    """A request to an engine, below the server's root, which is answered when what it asks for is done."""
 
-    sleep: str  # "/sleep?level=1"
-    wake: tuple[str, ...]  # one after the other: "/wake_up"
-    is_sleeping: str  # a GET that answers {"is_sleeping": …}
-    timeout_s: float = 120.0
+    path: str
+    body: bytes = b""  # JSON
+
+
+@dataclass(frozen=True, slots=True)
+class SleepCalls:
+    """How an engine is told to sleep and to wake. It takes both again where an answer was lost."""
+
+    sleep: Post  # "/sleep?level=1"
+    wake: tuple[Post, ...]  # one after the other: "/wake_up"
+    is_sleeping: str  # a GET that answers {"is_sleeping": …}; false when the last of `wake` is done
+    timeout_s: float = 120.0  # for all of it, either way
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench.planner.run import WAYS, Run, run
 from bench.planner.table import drawn_table, verdicts
 from bench.planner.workloads import Workload, workloads
 
+if TYPE_CHECKING:
+    from bench.planner.real import Real
+
 
 def main() -> None:
     """Simulate, and print."""
     options = _options()
-    if options.real:
-        _real(options)
+    real = _real(options) if options.real else []
+    if options.only_real:
         return
     known = workloads(options.load)
     chosen = [_patient(known[name], options.patience) for name in _named(options.workload, list(known), "workload")]
@@ -33,9 +37,13 @@ def main() -> None:
     behind = verdicts(runs)
     for line in behind:
         sys.stdout.write(f"behind: {line}\n")
+    if options.keep:
+        from bench.planner.publish import keep
+
+        sys.stdout.write(f"kept in {keep(runs, told, behind, real)}\n")
 
 
-def _real(options: argparse.Namespace) -> None:
+def _real(options: argparse.Namespace) -> list[Real]:
     from bench.planner.real import drawn, measure
 
     ways = _named(options.way, [name for name in WAYS if name != "llama-swap"], "way")
@@ -43,7 +51,9 @@ def _real(options: argparse.Namespace) -> None:
     def tell(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
-    sys.stdout.write(drawn(measure(ways, tell)))
+    found = measure(ways, tell)
+    sys.stdout.write(drawn(found) + "\n")
+    return found
 
 
 def _options() -> argparse.Namespace:
@@ -56,9 +66,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="how many; the median counts (3)")
     parser.add_argument("--seed", type=int, default=1, help="the first of them (1)")
     parser.add_argument("--load", type=float, default=1.0, metavar="X", help="so many times the requests (1)")
-    parser.add_argument("--real", action="store_true", help="in small, with real engines (three minutes)")
+    parser.add_argument("--real", action="store_true", help="first in small with real engines (under three minutes)")
+    parser.add_argument("--only-real", action="store_true", help="nothing else")
+    parser.add_argument("--keep", action="store_true", help="keep the figures, and draw them for the docs")
     parser.add_argument("--patience", type=float, metavar="S", help="callers leave after so long (300 s)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.real = options.real or options.only_real
+    return options
 
 
 def _named(text: str | None, known: list[str], what: str) -> list[str]:

@@ -32,7 +32,7 @@ class Workload:
 
 def workloads(load: float = 1.0) -> dict[str, Workload]:
     """All of them, by name; with `load` times as many requests."""
-    makers = (_turns, _zipf, _bursts, _priority, _large_and_small, _two_sizes)
+    makers = (_turns, _zipf, _bursts, _priority, _busy, _large_and_small, _two_sizes)
     made = [maker(load) for maker in makers]
     return {workload.name: workload for workload in made}
 
@@ -92,6 +92,27 @@ def _priority(load: float) -> Workload:
         models,
         trace,
         lambda request: "priority 1" if request.priority else "priority 0",
+    )
+
+
+def _busy(load: float) -> Workload:
+    """One model is never without a request, so who waits for it to be idle waits for ever."""
+    models = (_model("busy", 20), _model("rare", 20))
+    names = _names(models)
+
+    def trace(seed: int) -> list[Request]:
+        always = Shape(1.5 * load, DURATION_S, deadline_s=2 * DEADLINE_S, patience_s=PATIENCE_S)
+        seldom = Shape(0.03 * load, DURATION_S, deadline_s=2 * DEADLINE_S, patience_s=PATIENCE_S)
+        rare = turns(names[1:], seldom, seed + 1_000_000)
+        return sorted([*turns(names[:1], always, seed), *rare], key=lambda request: request.at)
+
+    return Workload(
+        "busy",
+        "one model that is never idle beside one that is asked now and then, room for one",
+        (_machine(24),),
+        models,
+        trace,
+        lambda request: str(request.model),
     )
 
 

@@ -1,0 +1,133 @@
+"""Keeps a run: its figures as JSON, and the picture of the docs."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from html import escape
+from pathlib import Path
+
+from bench.planner.real import Real
+from bench.planner.run import Run
+from bench.planner.table import COLUMNS, OURS, Column, median
+
+_ROOT = Path(__file__).parents[2]
+RESULTS = _ROOT / "bench" / "results"
+PICTURE = _ROOT / "docs" / "images" / "planner.svg"
+
+_WIDTH = 960
+_TOP = 84
+_HEAD = 30
+_ROW = 20
+_BAR = 12
+_GAP = 16
+_LABEL = 112
+_PANEL = 440
+_MARGIN = 28
+_VALUE = 60
+_STYLE = """
+  .card { fill: #ffffff; stroke: #d0d7de; }
+  text { font: 13px -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328; }
+  .title { font-size: 18px; font-weight: 600; }
+  .panel { font-weight: 600; }
+  .soft { fill: #59636e; font-size: 12px; }
+  .ours { fill: #1a7f5a; }
+  .other { fill: #b9c2cc; }
+  .strong { font-weight: 600; }
+  @media (prefers-color-scheme: dark) {
+    .card { fill: #0d1117; stroke: #3d444d; }
+    text { fill: #f0f6fc; }
+    .soft { fill: #9198a1; }
+    .ours { fill: #2ea879; }
+    .other { fill: #4a525c; }
+  }
+"""
+
+
+def keep(runs: Sequence[Run], told: Mapping[str, str], behind: Sequence[str], real: Sequence[Real]) -> Path:
+    """Write a run to a file of its day, and draw it. A later run of the same day replaces it; what it did not measure
+    with real engines stays."""
+    RESULTS.mkdir(exist_ok=True)
+    now = datetime.now().astimezone()
+    path = RESULTS / f"planner-{now:%Y-%m-%d}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    record = {
+        "date": now.isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "seeds": sorted({run.seed for run in runs}),
+        "workloads": dict(told),
+        "medians": _medians(runs),
+        "behind": list(behind),
+        "real": [asdict(each) for each in real] or before.get("real", []),
+        "runs": [_plain(run) for run in runs],
+    }
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    PICTURE.write_text(picture(runs, told))
+    return path
+
+
+def picture(runs: Sequence[Run], told: Mapping[str, str]) -> str:
+    """An SVG: goodput and waiting of each way on each workload."""
+    groups = {name: [run for run in runs if run.workload == name] for name in told}
+    ways = list(dict.fromkeys(run.way for run in runs))
+    tall = _HEAD + _ROW * len(ways) + _GAP
+    height = _TOP + tall * len(groups) + 8
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
+        f'viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="What the planner is worth">',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        f'<text class="title" x="{_MARGIN}" y="36">What the planner is worth</text>',
+        f'<text class="soft" x="{_MARGIN}" y="66">answered in time, requests a second: more is better</text>',
+        f'<text class="soft" x="{_MARGIN + _PANEL + 24}" y="66">waiting, the 95th percentile in seconds: less is '
+        "better</text>",
+    ]
+    for number, (name, own) in enumerate(groups.items()):
+        top = _TOP + number * tall
+        parts.append(
+            f'<text x="{_MARGIN}" y="{top + 14}"><tspan class="panel">{escape(name)}</tspan>'
+            f'<tspan class="soft" dx="8">{escape(told[name])}</tspan></text>'
+        )
+        for column, left, decimals in ((COLUMNS[0], _MARGIN, 2), (COLUMNS[3], _MARGIN + _PANEL + 24, 0)):
+            parts += _bars(own, ways, column, left, top + _HEAD, decimals)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _bars(runs: Sequence[Run], ways: Sequence[str], column: Column, left: int, top: int, decimals: int) -> list[str]:
+    values = {way: median([run for run in runs if run.way == way], column) for way in ways}
+    most = max(values.values()) or 1.0
+    room = _PANEL - _LABEL - _VALUE
+    parts = []
+    for row, (way, value) in enumerate(values.items()):
+        y = top + row * _ROW
+        kind, strong = ("ours", ' class="strong"') if way == OURS else ("other", "")
+        width = max(1.0, value / most * room)
+        parts += [
+            f'<text{strong} x="{left}" y="{y + 10}">{escape(way)}</text>',
+            f'<rect class="{kind}" x="{left + _LABEL}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"/>',
+            f'<text{strong} x="{left + _LABEL + width + 8:.1f}" y="{y + 10}">{value:,.{decimals}f}</text>',
+        ]
+    return parts
+
+
+def _medians(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for run in runs:
+        own = [each for each in runs if (each.workload, each.way) == (run.workload, run.way)]
+        found.setdefault(run.workload, {})[run.way] = {c.title: round(median(own, c), 3) for c in COLUMNS}
+    return found
+
+
+def _plain(run: Run) -> dict[str, object]:
+    return {
+        "workload": run.workload,
+        "way": run.way,
+        "seed": run.seed,
+        "wall_s": round(run.wall_s, 2),
+        "all": asdict(run.all),
+        "classes": {name: asdict(each) for name, each in run.classes.items()},
+        "usage": asdict(run.usage),
+    }

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from modelgrid.planner.capacity import TOLERANCE
 from modelgrid.spec import Model, Replica, State, Wish
+from modelgrid.spec.pulse import BEAT_S, BEATS, Pulse
+from modelgrid.spec.units import format_seconds
+
+HOLD_S = 60.0  # a peak is held against shrinking for at least so long
+MOST_HOLD_S = (BEATS - 2) * BEAT_S  # beats don't reach further back
+_LONGER = 10.0  # times as long, and one, where the objective is missed by all there is to miss
+_SURE = 2.0  # standard deviations by which a burst of ongoing requests stands out
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How many replicas, and why, for people."""
+
+    count: int
+    why: str
 
 
 def floor(model: Model) -> int:
@@ -24,6 +41,94 @@ def wanted(model: Model, replicas: Sequence[Replica]) -> int:
     return min(most, max(floor(model), math.ceil(load / scaling.target)))
 
 
+def scale(model: Model, replicas: Sequence[Replica], now: float) -> Wanted:
+    """How many replicas there should be, with those that start, between `floor` and ``scaling.max``, and why.
+    `replicas` are the model's own: those that serve or start, none that leave or sleep.
+
+    It goes up as soon as there is more to do than they take, and down when fewer would have taken the peak of the
+    last while. Unknown load never makes it go down, and the last replica goes by `is_idle` only.
+    """
+    count, least = len(replicas), floor(model)
+    if not count and not model.waiting:
+        return Wanted(least, "nobody asks for it")
+    most = max(model.spec.scaling.max, least)
+    load = _load(model, replicas)
+    up, down = _replicas(load.now), _replicas(max(load.now, load.peak))
+    if up > count or least > count:
+        return Wanted(min(most, max(least, up)), load.why)
+    if any(replica.in_flight is None and replica.state is State.READY for replica in replicas):
+        return Wanted(min(most, max(least, count)), "how busy its replicas are is unknown")
+    if not _is_known(model.pulse, load.hold_s, now):
+        return Wanted(min(most, max(least, count)), f"its traffic is not known for {format_seconds(load.hold_s)} yet")
+    if (fewer := max(least, down)) < count:
+        enough = "one was" if fewer == 1 else f"{fewer} were"
+        why = f"{load.why}; {enough} enough for all of the last {format_seconds(load.hold_s)}"
+        return Wanted(min(most, fewer), why)
+    return Wanted(min(most, max(least, count)), load.why)
+
+
+def surplus(model: Model, replicas: Sequence[Replica], now: float) -> list[tuple[Replica, str]]:
+    """Who goes, and why, because fewer replicas take what there is to do: those that only start, then those with the
+    fewest requests, then the youngest. `replicas` as for `scale`."""
+    wants = scale(model, replicas, now)
+    many = len(replicas) - max(1, wants.count)
+    leaving = sorted(replicas, key=lambda r: (r.state is State.READY, r.in_flight or 0, -r.created, r.id))
+    return [(replica, wants.why) for replica in leaving[: max(0, many)]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What there is to do, in replicas: now, and at most in the last `hold_s` seconds."""
+
+    now: float
+    peak: float
+    hold_s: float
+    why: str
+
+
+def _load(model: Model, replicas: Sequence[Replica]) -> _Load:
+    scaling, pulse = model.spec.scaling, model.pulse
+    ongoing = model.waiting + sum(replica.in_flight or 0 for replica in replicas)
+    hold_s = _hold_s(model)
+    beats = pulse.beats[-math.ceil(hold_s / BEAT_S) - 1 :]
+    if scaling.ttft_s is None or pulse.takes is None:
+        surely = max(pulse.ongoing, ongoing - _SURE * math.sqrt(ongoing)) if pulse.at else ongoing
+        smooth = max(surely, model.waiting)
+        peak = max((beat.ongoing for beat in beats), default=0.0)
+        why = f"{_requests(ongoing)} ongoing, one replica takes {scaling.target}"
+        return _Load(smooth / scaling.target, peak / scaling.target, hold_s, why)
+    peak = max((beat.work for beat in beats), default=0.0)
+    each = pulse.takes / pulse.work_per_request * pulse.request_s
+    why = (
+        f"{_requests(round(pulse.ongoing))} ongoing, one replica takes {max(1, round(each))} within "
+        f"{format_seconds(scaling.ttft_s)} to first token ({scaling.attain:.0%})"
+    )
+    return _Load(pulse.work / pulse.takes, peak / pulse.takes, hold_s, why)
+
+
+def _hold_s(model: Model) -> float:
+    """How long a peak is remembered: for as long as a start takes, so that a replica that is kept for nothing costs no
+    more than one that is started anew; and longer where the objective is missed, for what is missed though replicas
+    would take it is lost while they start."""
+    attain, attained = model.spec.scaling.attain, model.pulse.attained
+    hold_s = max(HOLD_S, model.load_s or 0.0)
+    if model.spec.scaling.ttft_s is None or attained is None:
+        return hold_s
+    missing = min(1.0, max(0.0, attain - attained) / max(0.001, 1.0 - attain))
+    return max(hold_s, min(MOST_HOLD_S, hold_s * (1.0 + _LONGER * missing)))
+
+
+def _is_known(pulse: Pulse, hold_s: float, now: float) -> bool:
+    """Whether traffic was told for so long that a peak would have been seen."""
+    if not pulse.at:
+        return False
+    return not pulse.beats or pulse.beats[0].number * BEAT_S <= now - min(hold_s, MOST_HOLD_S)
+
+
+def _replicas(load: float) -> int:
+    return max(1, math.ceil(load - TOLERANCE))
+
+
 def is_idle(model: Model, replica: Replica, now: float) -> bool:
     """Whether `replica` has been without a request for long enough to go. Unknown load is not idle."""
     if replica.state is not State.READY or model.waiting:
@@ -32,3 +137,7 @@ def is_idle(model: Model, replica: Replica, now: float) -> bool:
         return True  # also while it is busy: what it has in flight may finish
     unused_s = now - max(replica.last_used, replica.ready_at or replica.since)
     return replica.in_flight == 0 and unused_s >= model.spec.scaling.idle_s
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"

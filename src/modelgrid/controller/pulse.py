@@ -1,0 +1,70 @@
+"""The pulses of all models: what gateway workers tell, gathered until the next lap folds it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from modelgrid.planner.pulse import Told, fold
+from modelgrid.spec import Load, ModelName, ModelSpec, Replica, State
+from modelgrid.spec.pulse import Pulse
+
+_TTFT = 1_024  # first tokens of a model that are kept until the next lap: the newest
+
+
+@dataclass(slots=True)
+class _News:
+    """What was told of a model since the last fold."""
+
+    arrived: int = 0
+    ended: int = 0
+    tokens: int = 0
+    ttft: tuple[float, ...] = ()
+
+
+class Pulses:
+    """One pulse a model. What was learned of a model is forgotten when what it runs as changes."""
+
+    def __init__(self) -> None:
+        self._news: dict[str, _News] = {}
+        self._pulses: dict[ModelName, tuple[str, Pulse]] = {}  # with the revision that it is of
+
+    def load(self, load: Load) -> None:
+        """Take in what a worker tells."""
+        for model, count in load.arrived.items():
+            self._of(model).arrived += count
+        for model, count in load.requests.items():
+            self._of(model).ended += count
+        for model, (read, written) in load.tokens.items():
+            self._of(model).tokens += read + written
+        for model, took_s in load.ttft.items():
+            news = self._of(model)
+            news.ttft = (*news.ttft, *took_s)[-_TTFT:]
+
+    def beat(self, spec: ModelSpec, replicas: Sequence[Replica], waiting: int, now: float) -> Pulse:
+        """The pulse of a model, with all that was told until now. `replicas` are its own, in any state."""
+        revision, pulse = self._pulses.get(spec.name, ("", Pulse()))
+        news = self._news.pop(spec.name, _News())
+        ready = [replica for replica in replicas if replica.state is State.READY]
+        busy = [replica.in_flight for replica in ready]
+        told = Told(
+            arrived=news.arrived,
+            ended=news.ended,
+            tokens=news.tokens,
+            ttft=news.ttft,
+            in_flight=None if None in busy else sum(count or 0 for count in busy),
+            waiting=waiting,
+            ready=len(ready),
+        )
+        pulse = fold(pulse if revision == spec.revision else Pulse(), told, now, spec.scaling)
+        self._pulses[spec.name] = (spec.revision, pulse)
+        return pulse
+
+    def keep(self, names: Iterable[ModelName]) -> None:
+        """Forget all other models."""
+        kept = frozenset(names)
+        self._pulses = {name: known for name, known in self._pulses.items() if name in kept}
+        self._news = {name: news for name, news in self._news.items() if name in kept}
+
+    def _of(self, model: str) -> _News:
+        return self._news.setdefault(model, _News())

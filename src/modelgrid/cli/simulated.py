@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SLICES = 64
 _MOST_MODELS = 24
 _MOST_LANES = 24
+_MOST_REASONS = 5
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _FIGURES = ("REQUESTS", "GOODPUT/S", "DONE/S", "WAIT P50", "P95", "P99", "TTFT P50", "P95", "P99", "ATTAINED", "STARTS")
 _CELLS = {
@@ -37,6 +38,8 @@ def shown(report: Report) -> Iterator[RenderableType]:
     yield screen.text(report.title, "bold")
     yield screen.text(_outcome(report))
     yield screen.text(_usage(report))
+    for why, count in report.refusals[:_MOST_REASONS]:
+        yield screen.text(f"{count:,} turned away: {why}", "yellow")
     yield ""
     yield _table(report)
     yield ""

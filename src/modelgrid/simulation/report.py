@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,6 +60,11 @@ class Report:
         over = format_seconds(self.duration_s)
         return f"{self.all.requests:,} requests in {over} for {_count(asked, 'model')} on {where}"
 
+    @property
+    def refusals(self) -> list[tuple[str, int]]:
+        """Why requests were turned away, and how many, the most frequent reason first."""
+        return Counter(call.refused for call in self.history.calls if call.refused).most_common()
+
     def plain(self) -> dict[str, Any]:
         """As JSON has it. What is not a number is null."""
         return {
@@ -69,6 +75,7 @@ class Report:
             "models": {name: {**_plain(each), "starts": self.swaps[name]} for name, each in self.models.items()},
             "priorities": {name: _plain(each) for name, each in self.priorities.items()},
             "usage": asdict(self.usage),
+            "refusals": dict(self.refusals),
         }
 
 

@@ -43,6 +43,13 @@ class Calls:
         work = self._start(replica, spec, self._runtimes[replica.runtime], phases)
         self._starts[replica.id] = asyncio.create_task(work, name=f"start {replica.id}")
 
+    def wakes(self, replica: ReplicaId, waiting_since: float | None) -> None:
+        """Time the waking of `replica`, which is told elsewhere."""
+        now = self._clock()
+        phases = self.phases[replica] = Phases()
+        phases.enter("queued", now if waiting_since is None else min(now, waiting_since))
+        phases.enter("wake", now)
+
     def stop(self, replica: ReplicaId, runtime: str, *, force: bool) -> None:
         """Begin to stop `replica`, once its start call, if one is under way, has been cancelled."""
         if replica in self._stops:

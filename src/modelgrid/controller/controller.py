@@ -18,6 +18,7 @@ from modelgrid.controller.calls import Calls
 from modelgrid.controller.launches import Launches
 from modelgrid.controller.link import Link
 from modelgrid.controller.metrics import render
+from modelgrid.controller.naps import Naps
 from modelgrid.controller.probes import Probes, phases_in_ms
 from modelgrid.controller.settings import Settings
 from modelgrid.controller.sizes import Sizes
@@ -25,6 +26,7 @@ from modelgrid.controller.slots import Named, allot, recovered
 from modelgrid.controller.tablefile import read_table, write_table
 from modelgrid.controller.totals import Totals
 from modelgrid.controller.traffic import Traffic
+from modelgrid.controller.turns import Turns
 from modelgrid.controller.view import Surroundings, picture
 from modelgrid.engines import ENGINES
 from modelgrid.planner import Facts, Lap, Reasons, apply, observe, plan, wind_down, with_reasons
@@ -111,6 +113,8 @@ class Controller:
         self._sizes = Sizes(launches.models, self.wake, clock)
         self._calls = Calls(runtimes, launches, self.wake, clock)
         self._probes = Probes(self.wake, clock)
+        self._turns = Turns(self.wake)
+        self._naps = Naps()
         saved = store.saved()
         self._replicas = tuple(_taken_over(replica, clock()) for replica in saved.replicas)
         self._inherited = frozenset(replica.id for replica in saved.replicas)  # until the first lap is over
@@ -205,13 +209,14 @@ class Controller:
         finally:
             await self._calls.close()
             await self._probes.close()
+            await self._turns.close()
             await self._sizes.close()
 
     def _is_over(self) -> bool:
         return not self._replicas and not self._seen and not self._fleet.blind and not self._calls.starting()
 
     def _pause_s(self) -> float:
-        is_moving = any(replica.state is not State.READY for replica in self._replicas)
+        is_moving = any(not replica.is_at_rest for replica in self._replicas)
         is_wanted = any(model.waiting for model in self._fleet.models)
         if is_wanted and (ending := [replica.since for replica in self._replicas if replica.state is State.STOPPING]):
             return min(BUSY_LAP_S, max(ENDING_LAP_S, (self._clock() - max(ending)) / 5))
@@ -227,7 +232,9 @@ class Controller:
             starting = self._calls.starting()  # before the runtimes are asked: see Facts
             seen, blind = await self._look()
             facts = self._facts(starting, seen, blind)
-            lap = await self._explain(observe(self._picture(facts.now, blind), facts))
+            before_lap = self._picture(facts.now, blind)
+            lap = await self._explain(observe(before_lap, facts))
+            self._naps.learn(before_lap, lap.replicas)
             self._replicas, self._failures = lap.replicas, lap.failures
             self._fleet = self._picture(facts.now, blind)
             actions = wind_down(self._fleet) if self._stopping.is_set() else plan(self._fleet)
@@ -250,6 +257,7 @@ class Controller:
         self._refusals = {action.model: action for action in actions if isinstance(action, Refuse)}
         self._ended |= {ModelName(event.model): event.why for event in lap.events if event.what == "gone"}
         self._probe()
+        self._turn()
         self._publish()
         self._act(actions)
         self._tell(lap.events)
@@ -325,7 +333,10 @@ class Controller:
             start_errors=dict(self._calls.errors),
             served=frozenset(self._probes.served),
             sick=dict(self._probes.sick),
-            unready=dict(self._probes.unready),
+            unready={**self._probes.unready, **self._turns.unready},
+            slept=frozenset(self._turns.slept),
+            woken=frozenset(self._turns.woken),
+            turn_errors={id: self._shown(why) for id, why in self._turns.errors.items()},
             in_flight=in_flight,
             seen_on=self._seen_on,
         )
@@ -341,9 +352,11 @@ class Controller:
 
     def _model(self, spec: ModelSpec) -> Model:
         waiting, since = self._traffic.waiting(spec.name)
+        need, weights_bytes = self._sizes.need(spec), self._sizes.weights_bytes(spec)
         return Model(
             spec=spec,
-            need=self._sizes.need(spec),
+            need=need,
+            sleep=self._naps.sleep(spec, need, weights_bytes, self._launches.machine, self._clock()),
             runtime=self._runtime_of(spec),
             waiting=waiting,
             waiting_since=since,
@@ -458,6 +471,19 @@ class Controller:
                     self._probes.probe(replica.id, seen.state, launch, limit_s, self._calls.phases.get(replica.id))
         self._probes.keep(frozenset(probed))
 
+    def _turn(self) -> None:
+        """Whoever was told to sleep or to wake is told by HTTP, also what an earlier controller had ordered."""
+        turning = {}
+        for replica in self._replicas:
+            seen = self._seen.get(replica.id)
+            if replica.state is not State.ASLEEP or seen is None or not isinstance(seen.state, Running):
+                continue
+            if replica.turning is not None and (launch := self._launch_of(replica)) is not None:
+                turning[replica.id] = replica.turning
+                tell = self._turns.put_to_sleep if replica.turning == "asleep" else self._turns.wake
+                tell(replica.id, seen.state, launch)
+        self._turns.keep(turning)
+
     def _publish(self) -> None:
         self._slots = allot(self._slots, self._named())
         targets = {}
@@ -524,6 +550,8 @@ class Controller:
             match action:
                 case Start(replica=id, model=name):
                     self._calls.start(replicas[id], models[name].spec, models[name].waiting_since)
+                case Wake(replica=id):
+                    self._calls.wakes(id, models[replicas[id].model].waiting_since)
                 case Stop(replica=id, force=force):
                     self._calls.stop(id, replicas[id].runtime, force=force)
         kept = frozenset(replicas)
@@ -536,11 +564,16 @@ class Controller:
             facts: dict[str, object] = {"replica": event.replica, "model": event.model, "why": event.why}
             phases = self._calls.phases.get(ReplicaId(event.replica or ""))
             if event.what == State.READY.value and phases is not None:
+                if phases.ended is None:  # a waking: nobody else knows when it is over
+                    phases.end(self._clock())
                 facts |= phases_in_ms(phases, self._clock())
                 self._count_start(event.model, phases.seconds(self._clock()))
             (log.error if event.what == State.FAILED.value else log.info)(f"replica.{event.what}", **facts)
 
     def _count_start(self, model: str, phases: Mapping[str, float]) -> None:
+        if "wake" in phases:
+            self._totals.observe(metrics.WAKE, (model,), sum(phases.values()))
+            return
         self._totals.observe(metrics.COLD_START, (model,), sum(phases.values()))
         for phase, seconds in phases.items():
             self._totals.add(metrics.START_PHASE, (model, phase), seconds)
@@ -602,9 +635,10 @@ class Controller:
 
 def _taken_over(replica: Replica, now: float) -> Replica:
     """A replica of an earlier controller. Who used it last is not saved, and nobody may look idle for that; while
-    nobody was here to see it answer, its start's time limit did not run."""
-    is_starting = replica.state is State.STARTING
-    return replace(replica, last_used=now, in_flight=None, spawned=None if is_starting else replica.spawned)
+    nobody was here to see it answer, the time limit of its start, or of its waking, did not run."""
+    spawned = None if replica.state is State.STARTING else replica.spawned
+    since = replica.since if replica.turning is None else now
+    return replace(replica, last_used=now, in_flight=None, spawned=spawned, since=since)
 
 
 def _lasting(saved: Saved) -> Saved:

@@ -14,7 +14,7 @@ from modelgrid.controller.totals import Counts, Values, together
 from modelgrid.spec import State, Status, metrics
 from modelgrid.spec.metrics import METRICS, Kind, Metric
 
-MODEL_STATES = ("ready", "starting", "cold", "failed", "unavailable")
+MODEL_STATES = ("ready", "starting", "asleep", "cold", "failed", "unavailable")
 
 Labelled = Mapping[tuple[str, ...], Values]
 

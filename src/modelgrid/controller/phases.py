@@ -1,10 +1,10 @@
-"""The phases of a start, timed: what the log, the status and the benchmarks show of it."""
+"""The phases of a start, or of a waking, timed: what the log, the status and the benchmarks show of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PHASES = ("queued", "weights", "environment", "spawn", "load", "first_request")
+PHASES = ("queued", "weights", "environment", "spawn", "load", "first_request", "wake")
 
 
 @dataclass(slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -22,6 +24,14 @@ class WrongKey(Exception):
     """A replica that does not take our key never will: a store that was lost had another secret."""
 
 
+class FoundAsleep(Exception):
+    """A replica that sleeps, though nobody here put it to sleep: a store that was lost knew of it."""
+
+
+class NoAnswer(Exception):
+    """Something answered, and not what was asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """How long it took from the first look until the check passed, and until the first request was answered."""
@@ -36,12 +46,14 @@ async def until_served(
     """Wait until the replica has answered its health check and then its first request. Waits for ever.
 
     A 5xx answer or none is tried again: only the planner's time limit ends that. `tell` gets what is waited for.
-    Raises WrongKey.
+    Raises WrongKey and FoundAsleep.
     """
     begun = time.monotonic()
     await _until(lambda: _why_deaf(running.root), begun, tell)
     await _until(lambda: why_unhealthy(client, running, launch), begun, tell)
     healthy = time.monotonic()
+    if await _sleeps(client, running, launch):
+        raise FoundAsleep("it sleeps, and nobody here has put it to sleep")
     if launch.first_request is not None:
         await _until(lambda: _why_unserved(client, running, launch), healthy, tell)
     return Served(healthy - begun, time.monotonic() - healthy)
@@ -79,7 +91,7 @@ async def watch(
 async def why_unhealthy(client: httpx.AsyncClient, running: Running, launch: Launch) -> str | None:
     """Why the health check does not pass; None when it does."""
     try:
-        answer = await client.get(running.root + launch.health, headers=_headers(launch), timeout=_HEALTH_TIMEOUT_S)
+        answer = await client.get(running.root + launch.health, headers=headers_of(launch), timeout=_HEALTH_TIMEOUT_S)
     except httpx.HTTPError as error:
         return f"GET {launch.health} got no answer: {str(error) or type(error).__name__}"
     return None if answer.is_success else f"GET {launch.health} answered {answer.status_code}"
@@ -89,7 +101,7 @@ async def _why_unserved(client: httpx.AsyncClient, running: Running, launch: Lau
     """Why the first request is not answered; None when it is."""
     first = launch.first_request
     assert first is not None
-    headers = {"content-type": "application/json", **_headers(launch)}
+    headers = {"content-type": "application/json", **headers_of(launch)}
     try:
         answer = await client.request(
             first.method, running.root + first.path, content=first.body, headers=headers, timeout=first.timeout_s
@@ -99,6 +111,26 @@ async def _why_unserved(client: httpx.AsyncClient, running: Running, launch: Lau
     if answer.status_code in (401, 403):
         raise WrongKey(f"{first.method} {first.path} answered {answer.status_code}: it was started with another key")
     return None if answer.status_code < 500 else f"{first.method} {first.path} answered {answer.status_code}"
+
+
+async def is_sleeping(client: httpx.AsyncClient, running: Running, launch: Launch, path: str) -> bool:
+    """Whether the engine says that it sleeps. Raises NoAnswer, and httpx.HTTPError where there was none at all."""
+    answer = await client.get(running.root + path, headers=headers_of(launch), timeout=_HEALTH_TIMEOUT_S)
+    try:
+        said = json.loads(answer.content)["is_sleeping"] if answer.is_success else None
+    except (ValueError, KeyError, TypeError):
+        said = None
+    if not isinstance(said, bool):
+        raise NoAnswer(f"GET {path} answered {answer.status_code}, and not whether it sleeps")
+    return said
+
+
+async def _sleeps(client: httpx.AsyncClient, running: Running, launch: Launch) -> bool:
+    if launch.sleep is None:
+        return False
+    with contextlib.suppress(httpx.HTTPError, NoAnswer):
+        return await is_sleeping(client, running, launch, launch.sleep.is_sleeping)
+    return False
 
 
 async def _why_deaf(root: str) -> str | None:
@@ -124,5 +156,6 @@ async def _until(
         await asyncio.sleep(min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, waited / 100)))
 
 
-def _headers(launch: Launch) -> dict[str, str]:
+def headers_of(launch: Launch) -> dict[str, str]:
+    """What every request to a replica carries."""
     return {"authorization": f"Bearer {launch.key}"} if launch.key else {}

@@ -9,7 +9,7 @@ import httpx
 import structlog
 
 from modelgrid.controller.phases import Phases
-from modelgrid.controller.probe import WrongKey, until_served, watch
+from modelgrid.controller.probe import FoundAsleep, WrongKey, until_served, watch
 from modelgrid.spec import Launch, ReplicaId, Running
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class Probes:
     async def _guard(self, replica: ReplicaId, work: Coroutine[None, None, None]) -> None:
         try:
             await work
-        except WrongKey as error:
+        except (WrongKey, FoundAsleep) as error:
             self.sick[replica] = str(error)
             self._wake()
         except Exception:

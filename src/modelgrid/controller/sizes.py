@@ -53,6 +53,13 @@ class Sizes:
             return size
         return Unknown(f"nobody knows how much memory it needs: {size.why} (try: set needs.memory)")
 
+    def weights_bytes(self, spec: ModelSpec) -> int | None:
+        """The size of its weights; None where it has none, or nobody knows yet."""
+        if spec.source is None:
+            return None
+        size = self._look_up((spec.name, spec.revision), spec.source)
+        return None if isinstance(size, Unknown) else size
+
     async def close(self) -> None:
         """Ask no more."""
         tasks = list(self._asking.values())

@@ -25,7 +25,7 @@ from modelgrid.spec import (
 from modelgrid.spec.operations import OPERATIONS, operation_at
 
 _NO_SLOTS = Slots()
-_BEST_FIRST = ("ready", "starting", "cold", "failed", "unavailable")
+_BEST_FIRST = ("ready", "starting", "asleep", "cold", "failed", "unavailable")
 _RETRY_STEP_S = 5.0  # retry times are rounded up to it, so that a clock's tick makes no new table
 
 
@@ -112,9 +112,9 @@ def _own_path(spec: ModelSpec) -> str | None:
 
 def describe(model: Model, own: Sequence[Replica], refusal: Refuse | None, ended: str | None) -> tuple[str, str]:
     """A model's state and its reason, for people. `ended` is why its last replica went."""
-    for state, name in ((State.READY, "ready"), (State.STARTING, "starting")):
+    for name in ("ready", "starting", "asleep"):
         for replica in own:
-            if replica.state is state:
+            if _shown_as(replica) == name:
                 return name, replica.why
     if refusal is not None:
         return "unavailable", refusal.why
@@ -123,6 +123,11 @@ def describe(model: Model, own: Sequence[Replica], refusal: Refuse | None, ended
     if model.waiting:
         return "cold", "requests wait for it"
     return "cold", f"stopped: {ended}" if ended else "no request has asked for it"
+
+
+def _shown_as(replica: Replica) -> str:
+    """The state of a model with this replica. One that wakes is on its way to serve, as one that starts."""
+    return "starting" if replica.state is State.ASLEEP and replica.turning == "awake" else replica.state.value
 
 
 def same(before: RoutingTable | None, routes: tuple[Route, ...], keys: tuple[AccessKey, ...]) -> bool:

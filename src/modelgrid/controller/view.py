@@ -140,9 +140,15 @@ def _replica(replica: Replica, seen: Seen | None, phases: Phases | None, now: fl
         in_flight=replica.in_flight,
         url=running.url if running else None,
         pid=running.pid if running else None,
-        step=(phases.detail or None) if phases and replica.state is State.STARTING else None,
+        step=_step(replica, phases),
         phases=phases.seconds(now) if phases else {},
     )
+
+
+def _step(replica: Replica, phases: Phases | None) -> str | None:
+    if replica.turning is not None:
+        return "waking" if replica.turning == "awake" else "falling asleep"
+    return (phases.detail or None) if phases and replica.state is State.STARTING else None
 
 
 def _serves(own: Sequence[Replica]) -> bool:

@@ -22,6 +22,7 @@ _PURPOSE = {
     "urls": "names servers that run already (engine: remote)",
     "key": "is the key of a server that you know and modelgrid doesn't (engine: remote, engine: custom)",
     "served": "is the name that an engine knows the model by",
+    "sleep": "puts an engine to sleep that can (engine: vllm, engine: custom)",
     "trust_remote_code": "runs code that comes with weights",
 }
 

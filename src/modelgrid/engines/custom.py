@@ -6,9 +6,10 @@ from modelgrid.engines.checks import strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import SERVICE
+from modelgrid.engines.sleep import PATHS, asleep, own_calls
 from modelgrid.engines.types import TYPES
 from modelgrid.engines.words import PLACEHOLDERS, literal, placeholders, template
-from modelgrid.spec import Environment, Launch, ModelSpec, Place, ReplicaId
+from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, OPERATIONS, operation_at
 
 # Of what `pins.SERVICE` has, where there is a requirements.txt: only bounds, so that it has the say.
@@ -39,7 +40,7 @@ class Custom:
 
     def problems(self, model: ModelSpec) -> list[Problem]:
         belonging = ("source", "args", "env", "command", "script", "requirements", "cwd", "port", "endpoint", "type")
-        found = strangers(model, *belonging, "key", "served")
+        found = strangers(model, *belonging, "key", "served", "sleep")
         if not model.command and not model.script:
             example = 'command: [python3, my_engine.py, --port, "{port}"]'
             found.append(Problem("command", f"is missing: say how to start it, for example {example}"))
@@ -48,6 +49,8 @@ class Custom:
         for field, path in (("health", model.health), ("endpoint", model.endpoint)):
             if path is not None and not path.startswith("/"):
                 found.append(Problem(field, f"{path!r} is not a path: write it with a slash in front"))
+        if model.sleep is not None and model.endpoint in PATHS:
+            found.append(Problem("endpoint", f"{model.endpoint!r} is how modelgrid puts it to sleep, and no caller's"))
         for field, texts in (("command", model.command), ("args", model.args)):
             for name in placeholders(texts):
                 if name not in PLACEHOLDERS:
@@ -58,6 +61,10 @@ class Custom:
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
         """A guess, where nobody said: nothing is known of a program."""
         return SCRIPT_MEMORY_BYTES + int(weights_bytes * 1.2)
+
+    def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
+        """Whoever configures it says that it can."""
+        return asleep(model, need, weights_bytes, machine)
 
     def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         served = model.served or model.name
@@ -83,6 +90,7 @@ class Custom:
             health=model.health or "/health",
             first_request=first_request(self.operations(model), served) if _is_known(model) else None,
             memory_bytes=model.memory_bytes or 0,
+            sleep=own_calls(model) if model.sleep is not None else None,
         )
 
 

@@ -7,7 +7,7 @@ from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import SERVICE, TORCH
 from modelgrid.engines.words import literal, literal_env
-from modelgrid.spec import Environment, Launch, ModelSpec, Place, ReplicaId
+from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import EMBEDDINGS
 from modelgrid.spec.source import PACKAGE, STAND_IN
 
@@ -40,6 +40,9 @@ class Embeddings:
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
         """Weights, a fifth of them for activations, and what runs without any."""
         return int(weights_bytes * 1.2) + OVERHEAD_BYTES
+
+    def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
+        return None
 
     def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         served = model.served or model.name

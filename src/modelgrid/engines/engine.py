@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from modelgrid.spec import Launch, ModelSpec, Place, ReplicaId
+from modelgrid.spec import Asleep, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ class Engine(Protocol):
 
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
         """What one replica needs at its peak, in bytes, from the size of its weights. Used where nobody said."""
+        ...
+
+    def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
+        """What one replica on `machine` keeps asleep, estimated; None where it can't or may not sleep. `weights_bytes`
+        None: they aren't known. What `launch` answers says how it is told."""
         ...
 
     def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from modelgrid.engines.checks import strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.types import TYPES
-from modelgrid.spec import Launch, ModelSpec, Place, ReplicaId
+from modelgrid.spec import Asleep, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import OPERATIONS, PATHS
 
 
@@ -40,6 +40,9 @@ class Remote:
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
         """Nothing of this machine."""
         return 0
+
+    def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
+        return None
 
     def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         return Launch(

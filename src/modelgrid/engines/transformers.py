@@ -8,7 +8,7 @@ from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import TORCH
 from modelgrid.engines.types import LISTENS
 from modelgrid.engines.words import has_option, literal, literal_env
-from modelgrid.spec import Environment, Launch, ModelSpec, Place, ReplicaId
+from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, RESPONSES, TRANSCRIPTIONS
 from modelgrid.spec.source import PACKAGE, STAND_IN
 
@@ -41,6 +41,9 @@ class Transformers:
     def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
         """Weights, a fifth of them for activations and the cache, and what runs without any."""
         return int(weights_bytes * 1.2) + OVERHEAD_BYTES
+
+    def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
+        return None
 
     def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         made_here = model.source == STAND_IN

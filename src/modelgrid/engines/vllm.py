@@ -11,8 +11,9 @@ from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.pins import TORCH
+from modelgrid.engines.sleep import asleep, vllm_calls
 from modelgrid.engines.words import has_option, literal, literal_env
-from modelgrid.spec import Environment, Launch, ModelSpec, Place, ReplicaId
+from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import (
     CHAT,
     CLASSIFY,
@@ -52,10 +53,12 @@ class Vllm:
 
     def problems(self, model: ModelSpec) -> list[Problem]:
         found = missing_source(model, "Qwen/Qwen2.5-7B-Instruct")
-        belonging = ("source", "args", "env", "requirements", "port", "served", "type", "trust_remote_code")
+        belonging = ("source", "args", "env", "requirements", "port", "served", "type", "trust_remote_code", "sleep")
         found += strangers(model, *belonging)
         if model.type is not None and model.type not in _BY_TYPE:
             found.append(Problem("type", f"{model.type!r} is no type that vLLM serves: there is {', '.join(_BY_TYPE)}"))
+        if model.sleep is not None and model.gpus == 0:
+            found.append(Problem("sleep", "vLLM can't sleep in main memory: remove it, or needs.gpus: 0"))
         if (model.source or "").startswith(PACKAGE):
             found.append(Problem("source", f"{model.source}: vllm takes a hub id, a local path or {STAND_IN}"))
         return found + reserved(
@@ -66,8 +69,14 @@ class Vllm:
         """Weights, a fifth of them for activations and what loading copies, the KV cache, and what runs without any."""
         return int(weights_bytes * 1.2) + _cache_bytes(model) + OVERHEAD_BYTES
 
+    def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
+        """Only on GPUs: on a CPU it refuses to start as one that could."""
+        is_on_gpus = bool(machine.gpus) and need.gpus != 0
+        return asleep(model, need, weights_bytes, machine) if is_on_gpus else None
+
     def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         on_cpu = place.accelerator == "cpu"
+        sleeps = model.sleep is not None and not on_cpu
         served = model.served or model.name
         made_here = model.source == STAND_IN
         argv = (
@@ -78,6 +87,7 @@ class Vllm:
             *(("--enforce-eager",) if on_cpu and not has_option(model.args, *_EAGER) else ()),
             *_share_of_gpu(model, place),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
+            *(("--enable-sleep-mode",) if sleeps and not has_option(model.args, "--enable-sleep-mode") else ()),
             *map(literal, model.args),
         )
         env = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -85,6 +95,8 @@ class Vllm:
             env["HF_HUB_OFFLINE"] = "1"
         if on_cpu:
             env["VLLM_CPU_KVCACHE_SPACE"] = str(_cache_bytes(model) // _GIB)
+        if sleeps:
+            env["VLLM_SERVER_DEV_MODE"] = "1"  # it serves the paths for sleep with this only, on loopback
         return Launch(
             model=model.name,
             revision=model.revision,
@@ -97,6 +109,7 @@ class Vllm:
             health=model.health or "/health",
             first_request=first_request(self.operations(model), served),
             memory_bytes=model.memory_bytes or 0,
+            sleep=vllm_calls(model) if sleeps else None,
         )
 
 

@@ -96,7 +96,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     progress: bool = False  # callers of streams who wait get signs of it, where they don't say otherwise
     starts_s: float | None = None  # what a start of it took when it was last measured
     created: int = 0  # seconds since the epoch, for /v1/models
-    state: str = "cold"  # ready, starting, cold, unavailable: for people
+    state: str = "cold"  # ready, starting, asleep, cold, unavailable: for people
     why: str = ""
     endpoint: str | None = None  # a path of its own, which is the model's name as well: /v1/mine/generate
     quota: Quota | None = None

@@ -136,6 +136,13 @@ COLD_START: Final = Metric(
     "From the first request that waited for a replica, or the decision to start it, until it was ready.",
     _START,
 )
+WAKE: Final = Metric(
+    "modelgrid_wake_seconds",
+    Kind.HISTOGRAM,
+    ("model",),
+    "From the first request for a replica that slept until it was ready again, for those that became so.",
+    _LATENCY,
+)
 START_PHASE: Final = Metric(
     "modelgrid_start_phase_seconds_total",
     Kind.COUNTER,
@@ -194,6 +201,7 @@ METRICS: Final = (
     REPLICAS,
     EVENTS,
     COLD_START,
+    WAKE,
     START_PHASE,
     MEMORY_BUDGET,
     MEMORY_PLANNED,

@@ -75,6 +75,11 @@ class Replica:
         return self.state is State.ASLEEP and self.turning == "asleep"
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether it will stay as it is until somebody wants something else."""
+        return self.state is State.READY or (self.state is State.ASLEEP and self.turning is None)
+
+    @property
     def soon(self) -> Replica:
         """As it will be then; others as they are."""
         return replace(self, state=State.ASLEEP, turning=None) if self.is_falling_asleep else self

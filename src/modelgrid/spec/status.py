@@ -27,7 +27,7 @@ class ReplicaStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One model. `state` is ready, starting, cold, failed or unavailable.
+    """One model. `state` is ready, starting, asleep, cold, failed or unavailable.
 
     A virtual one has the engine ``virtual``, the best state of the models `behind` it, and nothing of its own.
     """

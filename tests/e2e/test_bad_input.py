@@ -313,7 +313,7 @@ def test_an_engine_that_crash_loops_is_told_after_three_tries_and_recovers(
     assert (again.status_code, time.monotonic() - begun < 0.5) == (503, True)
     shown = daemon.run("why", "a").stdout
     assert "failed 3 times in a row" in shown
-    assert "the next try is in" in shown
+    assert "It is tried again at " in shown
 
     cause.unlink()
     until("its cause gone, it is served again", lambda: daemon.chat("a").status_code == 200, 30)

@@ -41,6 +41,7 @@ class Engine:
     phase: Phase = Phase.LOADING
     since: float = 0.0  # of this phase
     last_used: float = 0.0
+    keeps: tuple[Share, ...] = ()  # what it holds while it sleeps
     version: int = 0  # of its next event: an older one no longer counts
     queue: deque[Call] = field(default_factory=deque)
     reading: Call | None = None
@@ -48,6 +49,7 @@ class Engine:
     writing: list[tuple[float, int, Call]] = field(default_factory=list)  # a heap: the step at which each ends
     steps: float = 0.0
     steps_at: float = 0.0
+    ttft: list[float] = field(default_factory=list)  # of first tokens since `take_ttft` was last called
 
     @property
     def in_flight(self) -> int:
@@ -84,6 +86,7 @@ class Engine:
         if self.reading is not None and self.reading_ends <= now:
             call, self.reading = self.reading, None
             call.first = now
+            self.ttft.append(now - call.request.at)
             if call.request.output <= 1:
                 done.append(call)
             else:
@@ -103,6 +106,11 @@ class Engine:
             left = max(0.0, self.writing[0][0] - self.steps)
             ends.append(self.steps_at + left * self.speed.decode_s(len(self.writing)))
         return min(ends, default=None)
+
+    def take_ttft(self) -> list[float]:
+        """The times to the first tokens that came since the last time."""
+        told, self.ttft = self.ttft, []
+        return told
 
     def calls(self) -> list[Call]:
         """The requests that it has."""

@@ -18,7 +18,7 @@ MAIN_BYTES = 256 * 10**9  # of a machine with GPUs, where nobody says how much
 SHARE_FOR_MODELS = 0.95  # of a GPU's memory, as `modelgrid serve` plans with it; memory that is written counts whole
 _EXAMPLE = "8xH100, 2x8xH100, 4x24GB, cpu:64GiB, or a YAML file"
 _MACHINE_FIELDS = ("name", "count", "gpus", "gpu", "memory", "main_memory", "price")
-_MODEL_FIELDS = ("memory", "gpus", "load", "prefill", "step", "step_more", "running", "objective", "priority")
+_MODEL_FIELDS = ("memory", "gpus", "load", "prefill", "step", "step_more", "running", "objective", "priority", "sleep")
 
 
 class DescriptionError(Exception):
@@ -33,6 +33,7 @@ class MadeUp:
     gpus: float | None = None
     objective_s: float | None = None
     priority: int | None = None
+    sleep: int | None = None  # the level at which it may sleep
     speed: Mapping[str, float] = field(default_factory=dict)  # fields of Speed
 
     def over(self, estimated: Speed) -> Speed:
@@ -191,6 +192,7 @@ def _model(name: str, item: dict[str, Any]) -> MadeUp:
         gpus=_number(item["gpus"], f"model {name}: gpus") if "gpus" in item else None,
         objective_s=parse_seconds(item["objective"]) if "objective" in item else None,
         priority=_whole(item["priority"], f"model {name}: priority", least=-1000) if "priority" in item else None,
+        sleep=_level(item["sleep"], f"model {name}: sleep") if "sleep" in item else None,
         speed=speed,
     )
 
@@ -204,6 +206,12 @@ def _whole(value: object, what: str, least: int = 0) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise DescriptionError(f"cannot use {what}: {value!r} is not a whole number from {least}")
     return value
+
+
+def _level(value: object, what: str) -> int:
+    if value not in (1, 2) or isinstance(value, bool):
+        raise DescriptionError(f"cannot use {what}: {value!r} is not 1 (weights wait in main memory) or 2")
+    return 1 if value == 1 else 2
 
 
 def _number(value: object, what: str) -> float:

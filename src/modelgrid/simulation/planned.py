@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from modelgrid.planner import Facts, apply, observe, plan
+from modelgrid.planner.pulse import Told, fold
 from modelgrid.simulation.engine import Engine, Phase
 from modelgrid.simulation.request import Call
 from modelgrid.simulation.world import World
@@ -34,6 +35,7 @@ from modelgrid.spec import (
     Stop,
     Wake,
 )
+from modelgrid.spec.pulse import Pulse
 
 CALM_LAP_S = 1.0  # as the controller paces itself
 BUSY_LAP_S = 0.1
@@ -43,7 +45,8 @@ SHORTEST_LAP_S = 0.005  # what a lap takes: whatever happens in it is seen by th
 _PROCESS = "process"
 _NO_FAILURES = Failures()
 _NEVER = Rate()
-_ModelFacts = tuple[int, float | None, float, Failures, float | None, Rate]
+_NO_PULSE = Pulse()
+_ModelFacts = tuple[int, float | None, float, Failures, float | None, Rate, Pulse]
 
 
 @dataclass(slots=True)
@@ -75,6 +78,15 @@ class _Queue:
         return self.order[0].request.at if self.order else None
 
 
+@dataclass(slots=True)
+class _News:
+    """What became of a model's requests since the last lap."""
+
+    arrived: int = 0
+    ended: int = 0
+    tokens: int = 0
+
+
 class Planned:
     """A controller and a gateway in one, in virtual time."""
 
@@ -90,6 +102,8 @@ class Planned:
         self._last_used: dict[ModelName, float] = {}
         self._load_s: dict[ModelName, float] = {}
         self._rates: dict[ModelName, Rate] = {}
+        self._news: dict[ModelName, _News] = {}
+        self._pulses: dict[ModelName, Pulse] = {}
         self._seen: dict[ReplicaId, Seen] = {}
         self._models: dict[ModelName, tuple[_ModelFacts, Model]] = {}  # as they last were: most don't change in a lap
         self._turning: dict[ReplicaId, Phase] = {}  # engines that are loading, falling asleep or waking
@@ -102,6 +116,7 @@ class Planned:
     def arrived(self, world: World, call: Call) -> None:
         """To a ready replica at once; else it waits, and the controller is told of the first."""
         self._rates[call.model] = self._rates.get(call.model, _NEVER).counted(1, world.now)
+        self._news_of(call.model).arrived += 1
         if call.model in self._refusals:
             world.refuse(call, self._refusals[call.model])
             return
@@ -119,6 +134,10 @@ class Planned:
     def finished(self, world: World, call: Call, engine: Engine) -> None:
         """Load is told at once where somebody drains."""
         self._last_used[call.model] = world.now
+        if call.done is not None:
+            news = self._news_of(call.model)
+            news.ended += 1
+            news.tokens += call.request.input + call.request.output
         self._is_woken |= any(replica.state is State.DRAINING for replica in self._replicas)
 
     def look(self, world: World) -> float | None:
@@ -144,12 +163,41 @@ class Planned:
         for event in lap.events:
             if event.what == State.READY.value:
                 self._measure(ReplicaId(event.replica or ""), world.now)
+        self._beat(world)
         fleet = self._fleet(world)
         actions = plan(fleet)
         self._replicas = apply(fleet, actions)
         self._refuse(world, actions)
         self._publish(world)
         self._act(world, actions)
+
+    def _beat(self, world: World) -> None:
+        """The pulses of models, as gateways would tell what they are made of."""
+        ttft: dict[ModelName, list[float]] = {}
+        for engine in world.engines.values():
+            if engine.ttft:
+                ttft.setdefault(engine.model, []).extend(engine.take_ttft())
+        in_flight: dict[ModelName, int] = {}
+        ready: dict[ModelName, int] = {}
+        for replica in self._replicas:
+            if replica.state is State.READY:
+                ready[replica.model] = ready.get(replica.model, 0) + 1
+                in_flight[replica.model] = in_flight.get(replica.model, 0) + world.engines[replica.id].in_flight
+        for name, model in world.models.items():
+            news, queue = self._news.pop(name, None) or _News(), self._queues.get(name)
+            told = Told(
+                arrived=news.arrived,
+                ended=news.ended,
+                tokens=news.tokens,
+                ttft=tuple(ttft.get(name, ())),
+                in_flight=in_flight.get(name, 0),
+                waiting=queue.count if queue is not None else 0,
+                ready=ready.get(name, 0),
+            )
+            self._pulses[name] = fold(self._pulses.get(name, _NO_PULSE), told, world.now, model.spec.scaling)
+
+    def _news_of(self, name: ModelName) -> _News:
+        return self._news.setdefault(name, _News())
 
     def _fleet(self, world: World) -> Fleet:
         return Fleet(
@@ -172,6 +220,7 @@ class Planned:
             self._failures.get(name, _NO_FAILURES),
             self._load_s.get(name),
             self._rates.get(name, _NEVER),
+            self._pulses.get(name, _NO_PULSE),
         )
         if known is not None and known[0] == facts:
             return known[1]
@@ -185,6 +234,7 @@ class Planned:
             failures=facts[3],
             load_s=facts[4],
             rate=facts[5],
+            pulse=facts[6],
             sleep=model.sleep,
         )
         self._models[name] = (facts, made)
@@ -236,7 +286,7 @@ class Planned:
                 case Drain(replica=id, why=why):
                     world.history.events.append((world.now, world.engines[id].model, "drain", why))
                 case Sleep(replica=id):
-                    world.sleep(id)
+                    world.sleep(id, next(replica.asleep_shares for replica in self._replicas if replica.id == id))
                 case Wake(replica=id):
                     world.wake(id)
                 case Stop(replica=id):
@@ -250,7 +300,7 @@ class Planned:
         ending = [replica.since for replica in self._replicas if replica.state is State.STOPPING]
         if is_wanted and ending:
             return min(BUSY_LAP_S, max(ENDING_LAP_S, (now - max(ending)) / 5))
-        is_moving = any(replica.state is not State.READY for replica in self._replicas)
+        is_moving = any(not replica.is_at_rest for replica in self._replicas)
         return BUSY_LAP_S if is_moving or is_wanted else CALM_LAP_S
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from modelgrid.engines import ENGINES
 from modelgrid.simulation.gpus import UNKNOWN
 from modelgrid.simulation.machines import Described, DescriptionError, MadeUp
-from modelgrid.simulation.speed import CPU, Hardware, estimated_speed
+from modelgrid.simulation.speed import CPU, Hardware, estimated_sleep, estimated_speed
 from modelgrid.simulation.world import SimulatedModel
 from modelgrid.spec import ModelName, ModelSpec
 from modelgrid.spec.machine import Machine, Need
@@ -83,7 +83,12 @@ def _model(spec: ModelSpec, said: MadeUp, described: Described) -> SimulatedMode
         machine.name: said.over(estimated_speed(memory_bytes, _hardware(machine, described), max(1, need.count)))
         for machine in described.machines
     }
-    return SimulatedModel(spec, need, speeds)
+    level = said.sleep if said.sleep is not None else spec.sleep
+    if level is None:
+        return SimulatedModel(spec, need, speeds)
+    sleep = estimated_sleep(memory_bytes, level, _hardware(described.machines[0], described))
+    speeds = {name: replace(speed, wake_s=sleep.wake_s) for name, speed in speeds.items()}
+    return SimulatedModel(replace(spec, sleep=level), need, speeds, sleep)
 
 
 def _hardware(machine: Machine, described: Described) -> Hardware:

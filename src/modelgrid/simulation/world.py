@@ -156,17 +156,18 @@ class World:
         engine.reading, engine.writing = None, []
         self._turn(engine, Phase.ENDING, engine.speed.stop_s)
 
-    def sleep(self, id: ReplicaId) -> None:
-        """Let a ready engine without requests fall asleep."""
+    def sleep(self, id: ReplicaId, keeps: tuple[Share, ...]) -> None:
+        """Let a ready engine without requests fall asleep: then it holds what it `keeps`."""
         engine = self.engines[id]
         if engine.phase is Phase.READY:
+            engine.keeps = keeps
             self._turn(engine, Phase.FALLING_ASLEEP, engine.speed.sleep_s)
 
     def wake(self, id: ReplicaId) -> None:
         """Wake an engine that sleeps."""
         engine = self.engines[id]
         if engine.phase is Phase.ASLEEP:
-            self._give(engine.machine, self.asleep_shares(engine))
+            self._give(engine.machine, engine.keeps)
             self._take(engine.machine, engine.shares)
             self.history.wakes += 1
             self._turn(engine, Phase.WAKING, engine.speed.wake_s)
@@ -191,14 +192,6 @@ class World:
     def free_bytes(self, machine: str, device: str) -> int:
         """Memory that nothing holds."""
         return self._free[machine, device]
-
-    def asleep_shares(self, engine: Engine) -> tuple[Share, ...]:
-        """What an engine holds while it sleeps."""
-        asleep = self.models[engine.model].sleep
-        if asleep is None:
-            return engine.shares
-        kept = tuple(Share(s.device, int(s.memory_bytes * asleep.share)) for s in engine.shares if s.device != "cpu")
-        return (*kept, Share("cpu", asleep.main_bytes)) if asleep.main_bytes else kept
 
     # events
 
@@ -256,20 +249,17 @@ class World:
         phase = _NEXT[engine.phase]
         self._close_span(engine)
         if phase is Phase.GONE:
-            was_asleep = engine.phase is Phase.ASLEEP
-            self._give(engine.machine, self.asleep_shares(engine) if was_asleep else engine.shares)
+            self._give(engine.machine, engine.shares)
             del self.engines[engine.id]
         elif phase is Phase.ASLEEP:
             self._give(engine.machine, engine.shares)
-            self._take(engine.machine, self.asleep_shares(engine))
+            self._take(engine.machine, engine.keeps)
         engine.phase, engine.since = phase, self.now
 
     def _turn(self, engine: Engine, phase: Phase, duration_s: float) -> None:
-        if phase is Phase.ENDING and engine.phase is Phase.ASLEEP:
-            self._give(engine.machine, self.asleep_shares(engine))
-            engine.shares = self.asleep_shares(engine)
-            self._take(engine.machine, engine.shares)
         self._close_span(engine)
+        if engine.phase is Phase.ASLEEP and phase is Phase.ENDING:
+            engine.shares = engine.keeps  # all that there is to be given back
         engine.phase, engine.since = phase, self.now
         self._push(self.now + duration_s, _Kind.PHASE, engine, self._renew(engine))
 
@@ -302,7 +292,7 @@ class World:
         self.history.waiting.append((self.now, model, count))
 
     def _close_span(self, engine: Engine) -> None:
-        shares = self.asleep_shares(engine) if engine.phase is Phase.ASLEEP else engine.shares
+        shares = engine.keeps if engine.phase is Phase.ASLEEP else engine.shares
         span = Span(engine.id, engine.model, engine.machine, shares, engine.phase, engine.since, self.now)
         self.history.spans.append(span)
 

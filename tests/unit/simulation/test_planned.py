@@ -8,7 +8,8 @@ from modelgrid.simulation.planned import Planned
 from modelgrid.simulation.synthetic import Shape, turns, zipf
 from modelgrid.simulation.world import SimulatedModel, World
 from modelgrid.spec import Scaling
-from unit.simulation.worlds import gpu_machine, model, request
+from modelgrid.spec.machine import LOCAL, MAIN, Asleep, Device, Machine
+from unit.simulation.worlds import GB, gpu_machine, model, request
 
 
 def test_a_cold_model_is_loaded_for_its_first_request() -> None:
@@ -69,6 +70,18 @@ def test_callers_who_left_are_not_served() -> None:
     gone, served = World([gpu_machine(24)], [model("a")], Planned()).run(trace).calls
     assert gone.sent is None
     assert served.done is not None
+
+
+def test_models_that_can_sleep_are_woken_instead_of_loaded() -> None:
+    """In turn, with room for one awake: from the second turn on each is woken."""
+    machine = Machine((*gpu_machine(24).devices, Device(MAIN, 64 * GB, 64 * GB)), LOCAL, "cuda")
+    asleep = Asleep(0.05, 16 * GB, 2.0)
+    models = [model("a", sleep=asleep), model("b", sleep=asleep)]
+    trace = [request(40.0 * turn, "ab"[turn % 2]) for turn in range(6)]
+    history = World([machine], models, Planned()).run(trace)
+    assert history.starts == 2
+    assert history.wakes == 4
+    assert all(call.waited_s is not None and call.waited_s < 5.0 for call in history.calls[2:])
 
 
 def _everywhere(models: list[SimulatedModel]) -> list[SimulatedModel]:

@@ -8,7 +8,7 @@ from modelgrid.simulation.engine import Phase
 from modelgrid.simulation.speed import Speed
 from modelgrid.simulation.world import OverCommitted, World
 from modelgrid.spec import ModelName, ReplicaId
-from modelgrid.spec.machine import LOCAL, MAIN, Asleep, Device, Machine, Share
+from modelgrid.spec.machine import LOCAL, MAIN, Device, Machine, Share
 from unit.simulation.worlds import GB, SPEED, Told, gpu_machine, model, request
 
 A = ReplicaId("a-1")
@@ -49,17 +49,30 @@ def test_a_caller_leaves_when_its_patience_ends() -> None:
 def test_a_model_that_sleeps_gives_its_gpu_back() -> None:
     machine = Machine((*gpu_machine(24).devices, Device(MAIN, 64 * GB, 64 * GB)), LOCAL, "cuda")
     speed = Speed(10.0, 1000.0, 0.1, 0.1, sleep_s=1.0, wake_s=2.0)
-    asleep = Asleep(0.1, 16 * GB, 2.0)
+    keeps = (Share("gpu0", 2 * GB), Share(MAIN, 16 * GB))
     seen = []
 
     def look(world: World) -> None:
         seen.append((world.free_bytes(LOCAL, "gpu0"), world.free_bytes(LOCAL, MAIN)))
 
-    orders = {20.0: lambda w: w.sleep(A), 22.0: look, 23.0: lambda w: w.wake(A), 24.0: look}
-    history = World([machine], [model("a", speed=speed, sleep=asleep)], Told(orders=orders)).run([request(21.0)])
+    orders = {20.0: lambda w: w.sleep(A, keeps), 22.0: look, 23.0: lambda w: w.wake(A), 24.0: look}
+    history = World([machine], [model("a", speed=speed)], Told(orders=orders)).run([request(21.0)])
     assert seen == [(22 * GB, 48 * GB), (4 * GB, 64 * GB)]
     assert history.calls[0].sent == 25.0
     assert history.wakes == 1
+
+
+def test_who_is_stopped_in_its_sleep_gives_back_what_it_kept() -> None:
+    machine = Machine((*gpu_machine(24).devices, Device(MAIN, 64 * GB, 64 * GB)), LOCAL, "cuda")
+    keeps = (Share("gpu0", 2 * GB), Share(MAIN, 16 * GB))
+    seen = []
+
+    def look(world: World) -> None:
+        seen.append((world.free_bytes(LOCAL, "gpu0"), world.free_bytes(LOCAL, MAIN)))
+
+    orders = {20.0: lambda w: w.sleep(A, keeps), 25.0: lambda w: w.stop(A), 25.5: look, 27.0: look}
+    World([machine], [model("a")], Told(orders=orders)).run([request(15.0), request(26.0, patience_s=5.0)])
+    assert seen == [(22 * GB, 48 * GB), (24 * GB, 64 * GB)]
 
 
 def test_the_same_trace_gives_the_same_history() -> None:

@@ -28,7 +28,8 @@ def model(
     priority: int = 0,
     sleep: Asleep | None = None,
 ) -> SimulatedModel:
-    spec = ModelSpec(ModelName(name), "custom", scaling=scaling or Scaling(), priority=priority)
+    level = None if sleep is None else 1
+    spec = ModelSpec(ModelName(name), "custom", scaling=scaling or Scaling(), priority=priority, sleep=level)
     return SimulatedModel(spec, Need(gigabytes * GB), {LOCAL: speed}, sleep)
 
 

@@ -12,8 +12,10 @@ from modelgrid.planner.scale import floor
 from modelgrid.spec import MAIN, Model, ModelName, Need, Replica, Share, State, sum_of
 
 PATIENCE_S = 5.0  # a request waits so long before a replica that is busy is drained for it
-TURN = 1.0  # a replica that was loaded stays at least so many times as long as that took, while it is busy
+TURN = 3.0  # a replica that was loaded stays at least so many times as long as that took, while it is busy
 UNSEEN_LOAD_S = 30.0  # what a start is taken to cost where nobody has seen one
+WEIGHT = 8.0  # a request counts for so many of the next lower priority
+LONGEST_WAIT_S = 30.0  # a request waits so long, or for two swaps, before it no longer matters who is missed more
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Victim:
     replica: Replica
     is_busy: bool
     priority: int
-    loss: float  # seconds of waiting that its absence will cost, for each second
+    expected: float  # requests a second that would miss it
+    back_s: float  # what it takes to have it back
     frees: tuple[Share, ...]
     sleeps: bool = False  # it is put to sleep; else it is stopped
 
@@ -32,6 +35,11 @@ class Victim:
         """The ones that are missed least first."""
         replica = self.replica
         return (self.is_busy, self.priority, self.loss, replica.last_used, replica.created, replica.id)
+
+    @property
+    def loss(self) -> float:
+        """How many requests would come while it is brought back."""
+        return self.expected * self.back_s
 
     @property
     def stopped(self) -> Victim:
@@ -73,7 +81,7 @@ class Victims:
             return None
         best: tuple[tuple[object, ...], At, int, list[Victim]] | None = None
         for order, at in self._cheapest:
-            if (best is not None and order >= best[0]) or (patient and order[0]):
+            if best is not None and order >= best[0]:
                 break  # no set of victims is cheaper than the cheapest of them
             device = self._soon.devices.get(at)
             if device is None or device.is_gpu != (count > 0):
@@ -101,6 +109,19 @@ class Victims:
             chosen |= {victim.replica.id: victim for victim in found}
         return list(chosen.values())
 
+    def are_worth(self, asking: Model, victims: Sequence[Victim]) -> bool:
+        """Whether `asking` should have their memory now: at least as many requests wait for it as would have to wait
+        for them while they are swapped out and back; or one has waited for so long that this no longer counts."""
+        if asking.waiting_since is None:
+            return True  # nobody waits: it is to be kept loaded
+        load_s = asking.load_s or UNSEEN_LOAD_S
+        missed = sum(victim.expected * (load_s + victim.back_s) for victim in victims)
+        above = asking.spec.priority - max((victim.priority for victim in victims), default=0)
+        if asking.waiting * WEIGHT ** max(-3, min(3, above)) >= missed:
+            return True
+        swaps_s = 2 * (load_s + max((victim.back_s for victim in victims), default=0.0))
+        return self._now - asking.waiting_since >= max(LONGEST_WAIT_S, swaps_s)
+
     def drop(self, victims: Iterable[Victim]) -> None:
         """These leave now, for somebody else."""
         for victim in victims:
@@ -125,7 +146,8 @@ class Victims:
             if given and self._soon.holds(replica.machine, less(kept, replica.shares)):
                 sleeps, frees, back_s = True, given, model.sleep.wake_s
         is_busy = not _is_unused(model, replica)
-        return Victim(replica, is_busy, model.spec.priority, model.rate.expected(self._now) * back_s, frees, sleeps)
+        expected = model.rate.expected(self._now)
+        return Victim(replica, is_busy, model.spec.priority, expected, back_s, frees, sleeps)
 
     def _on_several(self, asking: Model, need: Need, count: int, in_turn: bool) -> tuple[Spot, list[Victim]] | None:
         """The cheapest GPUs of the machine where they cost least."""
@@ -186,9 +208,10 @@ class Victims:
             return False
         if not victim.is_busy:
             return True
-        if is_patient(asking, self._now):
+        is_above = asking.spec.priority > victim.priority
+        if is_patient(asking, self._now) and not is_above:
             return False
-        return not in_turn or _has_had_its_turn(victim.replica, self._now)
+        return not in_turn or _has_had_its_turn(victim.replica, self._now, 0.0 if is_above else TURN)
 
     def _spares(self, victims: Iterable[Victim]) -> bool:
         gone: defaultdict[ModelName, int] = defaultdict(int)
@@ -240,8 +263,8 @@ def _is_unused(model: Model, replica: Replica) -> bool:
     return replica.state in (State.STARTING, State.ASLEEP) or replica.in_flight == 0
 
 
-def _has_had_its_turn(replica: Replica, now: float) -> bool:
+def _has_had_its_turn(replica: Replica, now: float, turns: float) -> bool:
     if replica.state is not State.READY or replica.ready_at is None:
         return False
     took_s = replica.ready_at - replica.created if replica.took_s is None else replica.took_s
-    return now - replica.ready_at >= max(PATIENCE_S, TURN * took_s)
+    return now - replica.ready_at >= max(PATIENCE_S, turns * took_s)

@@ -37,6 +37,8 @@ from modelgrid.spec.units import format_bytes, format_seconds
 
 DRAIN_LIMIT_S = 300.0  # a request that takes longer on a draining replica is cut off
 RETRY_AFTER_FULL_S = 30.0
+LEVEL_S = 180.0  # who waits for so long counts for one priority more
+AHEAD_S = 4.0  # each request that waits counts for so much waiting of the oldest
 LEAVING = frozenset({State.DRAINING, State.STOPPING, State.FAILED})
 
 
@@ -215,7 +217,7 @@ def _grow(fleet: Fleet, models: Mapping[ModelName, Model], before: Sequence[Acti
         ids=frozenset(replica.id for replica in fleet.replicas),
         is_fetching=any(replica.state is State.STARTING and replica.spawned is None for replica in staying),
     )
-    for model in sorted(fleet.models, key=_urgency):
+    for model in sorted(fleet.models, key=lambda model: _urgency(model, fleet.now)):
         _grow_model(model, growth)
     return growth.actions
 
@@ -258,9 +260,13 @@ def _places_left(spec: ModelSpec, fleet: Fleet) -> int | None:
     return max(0, len(spec.urls) - sum(replica.revision == spec.revision for replica in own))
 
 
-def _urgency(model: Model) -> tuple[bool, float, str]:
-    waits = model.waiting_since is not None
-    return (not waits, model.waiting_since or 0.0, model.spec.name)
+def _urgency(model: Model, now: float) -> tuple[bool, float, float, str]:
+    """Who waits goes first, by priority, and then who waits longest, or is many. Waiting adds to a priority, so that
+    none starves."""
+    if model.waiting_since is None:
+        return (True, -model.spec.priority, 0.0, model.spec.name)
+    level = model.spec.priority + (now - model.waiting_since) // LEVEL_S
+    return (False, -level, model.waiting_since - AHEAD_S * model.waiting, model.spec.name)
 
 
 def _refusal(model: Model, fleet: Fleet) -> Refuse | None:
@@ -303,8 +309,9 @@ def _start_one(model: Model, need: Need, growth: _Growth, *, is_first: bool) -> 
     choice = growth.victims.for_need(model, need)
     if choice is not None:
         spot, victims = choice
-        _make_room(growth, model, victims)
-        _reserve(growth, spot.machine, spot.shares)
+        if growth.victims.are_worth(model, victims):
+            _make_room(growth, model, victims)
+            _reserve(growth, spot.machine, spot.shares)
         return False
     refusal = _no_room(model, need, growth)
     if refusal is not None:
@@ -334,6 +341,8 @@ def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, *, is
                 growth.actions.append(refusal)
             elif _may_claim(model, growth):
                 growth.soon.take(replica.machine, shares)
+            return False
+        if not growth.victims.are_worth(model, victims):
             return False
         _make_room(growth, model, victims)
     _reserve(growth, replica.machine, shares)

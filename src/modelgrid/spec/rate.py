@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-FADE_S = 120.0  # what came so long ago counts for a third of what comes now
+FADE_S = 30.0  # what came so long ago counts for a third of what comes now
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +26,6 @@ class Rate:
     def expected(self, now: float) -> float:
         """How many a second are still to be expected: the longer a pause beside what is usual, the likelier it is
         that nobody comes any more."""
-        return self.faded(now) * math.exp(-self.per_s * max(0.0, now - self.at))
+        others = self.per_s - 1 / FADE_S  # the last one alone says nothing of a next one
+        pause_s = max(0.0, now - self.at)
+        return others * math.exp(-pause_s / FADE_S - self.per_s * pause_s) if others > 0 else 0.0

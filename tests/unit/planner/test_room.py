@@ -138,8 +138,8 @@ def test_an_idle_one_goes_rather_than_a_busy_one() -> None:
         (5.0, replica("b-1", memory_bytes=8, in_flight=None), [for_a("b-1")]),
         (4.9, replica("b-1", memory_bytes=8, in_flight=None), []),
         (99.0, replica("b-1", memory_bytes=8, in_flight=1, in_state_s=4.9), []),
-        (99.0, replica("b-1", memory_bytes=8, in_flight=1, in_state_s=20, load_s=21), []),
-        (99.0, replica("b-1", memory_bytes=8, in_flight=1, in_state_s=21, load_s=21), [for_a("b-1")]),
+        (99.0, replica("b-1", memory_bytes=8, in_flight=1, in_state_s=62, load_s=21), []),
+        (99.0, replica("b-1", memory_bytes=8, in_flight=1, in_state_s=63, load_s=21), [for_a("b-1")]),
     ],
     ids=[
         "patience",
@@ -147,7 +147,7 @@ def test_an_idle_one_goes_rather_than_a_busy_one() -> None:
         "unknown load is busy",
         "unknown load is not idle",
         "ready for a moment",
-        "its turn is as long as its start",
+        "its turn is three times as long as its start",
         "its turn is over",
     ],
 )

@@ -103,7 +103,8 @@ def observe(fleet: Fleet, facts: Facts) -> Lap:
     kept = _fail_overeaters(_credit_use(kept, models), fleet, events, failures, facts.now)
     for replica in kept:
         is_stable = replica.state is State.READY and facts.now - replica.since >= backoff.STABLE_S
-        if is_stable and replica.model in failures:
+        # One that was ready all along says nothing of another that fails beside it, again and again.
+        if is_stable and replica.model in failures and replica.since > failures[replica.model].last:
             failures[replica.model] = Failures()
     return Lap(tuple(kept), failures, tuple(events))
 

@@ -241,6 +241,8 @@ def _is_unused(model: Model, replica: Replica) -> bool:
 
 
 def _has_had_its_turn(replica: Replica, now: float) -> bool:
+    if replica.state is State.ASLEEP:
+        return True  # else two that wait for each other's memory, one of them asleep, would do so for ever
     if replica.state is not State.READY or replica.ready_at is None:
         return False
     took_s = replica.ready_at - replica.created if replica.took_s is None else replica.took_s

@@ -19,6 +19,7 @@ from modelgrid.spec import (
     Share,
     State,
     Stop,
+    Wake,
 )
 from unit.planner.fleets import NOW, model, replica
 
@@ -38,9 +39,16 @@ def _asleep() -> Replica:
 def test_one_that_is_asleep_makes_room_for_who_has_waited_longer_though_others_wait_for_it() -> None:
     first = model("first", 10, waiting=1, waited_s=60)
     fleet = Fleet(NOW, (BOX,), (first, _sleeper(1, 30)), (_asleep(),))
-    assert [(type(action), action.replica) for action in plan(fleet) if isinstance(action, Stop)] == [
-        (Stop, "sleeper-1")
-    ]
+    (action,) = plan(fleet)
+    assert isinstance(action, Stop)
+    assert action.replica == "sleeper-1"
+
+
+def test_one_that_is_to_wake_makes_no_room_for_who_has_waited_less() -> None:
+    second = model("second", 10, waiting=1, waited_s=30)
+    fleet = Fleet(NOW, (BOX,), (second, _sleeper(1, 60)), (_asleep(),))
+    (action,) = plan(fleet)
+    assert isinstance(action, Wake)
 
 
 def test_what_is_adopted_counts_as_if_it_were_awake_and_asleep() -> None:

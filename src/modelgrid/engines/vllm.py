@@ -10,6 +10,7 @@ from typing import Final
 from modelgrid.engines.checks import missing_source, reserved, strangers
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
+from modelgrid.engines.memory import GIB, cpu_cache_bytes, on_vllm
 from modelgrid.engines.pins import TORCH
 from modelgrid.engines.sleep import asleep, vllm_calls
 from modelgrid.engines.words import has_option, literal, literal_env
@@ -32,13 +33,12 @@ from modelgrid.spec.operations import (
     TRANSLATIONS,
 )
 from modelgrid.spec.source import PACKAGE, STAND_IN
+from modelgrid.spec.weights import Estimate, Weights
 
 VERSION = "0.32.0"
 
 # Of four processes on a CPU with a model of 3 MB, 2.9 GiB were resident, 1 GiB of them for the KV cache.
 OVERHEAD_BYTES = 5 << 29
-CACHE_BYTES = 1 << 30
-_GIB = 1 << 30
 
 
 class Vllm:
@@ -65,9 +65,9 @@ class Vllm:
             model, ("--host", "gateway.host"), ("--port", "port"), ("--api-key", "nothing: it has a key")
         )
 
-    def memory_bytes(self, model: ModelSpec, weights_bytes: int) -> int:
-        """Weights, a fifth of them for activations and what loading copies, the KV cache, and what runs without any."""
-        return int(weights_bytes * 1.2) + _cache_bytes(model) + OVERHEAD_BYTES
+    def estimate(self, model: ModelSpec, weights: Weights, accelerator: str) -> Estimate:
+        """On a GPU it fills whatever it is given; what it can't do without is the weights and one sequence."""
+        return on_vllm(model, weights, accelerator, OVERHEAD_BYTES)
 
     def sleep(self, model: ModelSpec, need: Need, weights_bytes: int | None, machine: Machine) -> Asleep | None:
         """Only on GPUs: on a CPU it refuses to start as one that could."""
@@ -85,6 +85,7 @@ class Vllm:
             *("--host", "127.0.0.1", "--port", "{port}", "--served-model-name", literal(served)),
             # Compiling takes longer on a CPU than a small model's whole start, at every start.
             *(("--enforce-eager",) if on_cpu and not has_option(model.args, *_EAGER) else ()),
+            *_over_gpus(model, place),
             *_share_of_gpu(model, place),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
             *(("--enable-sleep-mode",) if sleeps and not has_option(model.args, "--enable-sleep-mode") else ()),
@@ -94,7 +95,7 @@ class Vllm:
         if weights or made_here:
             env["HF_HUB_OFFLINE"] = "1"
         if on_cpu:
-            env["VLLM_CPU_KVCACHE_SPACE"] = str(_cache_bytes(model) // _GIB)
+            env["VLLM_CPU_KVCACHE_SPACE"] = str(cpu_cache_bytes(model.memory_bytes) // GIB)
         if sleeps:
             env["VLLM_SERVER_DEV_MODE"] = "1"  # it serves the paths for sleep with this only, on loopback
         return Launch(
@@ -126,6 +127,7 @@ _EAGER = (
     "--optimization-level",
 )
 
+_PARALLEL = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 _GPU_MEMORY = ("--gpu-memory-utilization", "--kv-cache-memory-bytes")
 _MOST_OF_GPU = 0.95
 
@@ -163,17 +165,18 @@ def _type(model: ModelSpec) -> str:
     return "text"
 
 
+def _over_gpus(model: ModelSpec, place: Place) -> tuple[str, ...]:
+    if len(place.gpus) <= 1 or has_option(model.args, *_PARALLEL):
+        return ()
+    return ("--tensor-parallel-size", str(len(place.gpus)))
+
+
 def _share_of_gpu(model: ModelSpec, place: Place) -> tuple[str, ...]:
     """``--gpu-memory-utilization`` counts the weights, the KV cache and all else, as a share of each whole GPU."""
     if not place.gpus or has_option(model.args, *_GPU_MEMORY):
         return ()
     share = min(share.memory_bytes / gpu.total_bytes for gpu, share in place.on_gpus)
     return ("--gpu-memory-utilization", f"{min(_MOST_OF_GPU, share):.3f}")
-
-
-def _cache_bytes(model: ModelSpec) -> int:
-    """The KV cache on a CPU, in whole GiB: an eighth of what the model may take, and one where nobody said."""
-    return max(CACHE_BYTES, (model.memory_bytes or 0) // 8 // _GIB * _GIB)
 
 
 def _environment(model: ModelSpec, place: Place) -> Environment:

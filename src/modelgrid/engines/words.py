@@ -32,6 +32,16 @@ def placeholders(texts: Sequence[str]) -> list[str]:
     return [match[1] for text in texts for match in _NAMED.finditer(text) if match[1]]
 
 
+def option(args: Sequence[str], *names: str) -> str | None:
+    """The value of the last of these options among a user's arguments, as ``--option VALUE`` or ``--option=VALUE``."""
+    value = None
+    for place, arg in enumerate(args):
+        name, has_value, written = arg.partition("=")
+        if name in names:
+            value = written if has_value else next(iter(args[place + 1 : place + 2]), None)
+    return value
+
+
 def has_option(args: Sequence[str], *options: str) -> bool:
     """Whether one of `options` is among a user's arguments, as ``--option`` or ``--option=…``."""
     return any(arg.split("=")[0] in options for arg in args)

@@ -527,6 +527,7 @@ class Relay:
         self._is_over = True
         if self._stay is not None:
             self._stay.close()
+            self._stay = None  # it knows this request, too
         if self._upstream is not None:
             self._upstream.leave()
             self._upstream = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from modelgrid.planner.place import At, Room, Spot, is_possible, on_each, shares_on
 from modelgrid.planner.scale import floor
-from modelgrid.spec import MAIN, Model, ModelName, Need, Replica, Share, State, sum_of
+from modelgrid.spec import MAIN, Model, ModelName, Need, Replica, ReplicaId, Share, State, sum_of
 
 PATIENCE_S = 5.0  # a request waits so long before a replica that is busy is drained for it
 TURN = 3.0  # a replica that was loaded stays at least so many times as long as that took, while it is busy
@@ -56,6 +56,8 @@ class Victims:
         self._now = now
         self._spare: dict[ModelName, int] = {name: -floor(model) for name, model in models.items()}
         self._at: defaultdict[At, list[Victim]] = defaultdict(list)
+        self._kept: set[ReplicaId] = set()
+        self._dropped: set[ReplicaId] = set()
         known = [replica for replica in replicas if replica.model in models]
         for replica in known:
             self._spare[replica.model] += 1
@@ -122,9 +124,18 @@ class Victims:
         swaps_s = 2 * (load_s + max((victim.back_s for victim in victims), default=0.0))
         return self._now - asking.waiting_since >= max(LONGEST_WAIT_S, swaps_s)
 
+    def keep(self, replica: Replica) -> None:
+        """It is to wake, and so makes no room for anybody later."""
+        self._kept.add(replica.id)
+
+    def has_dropped(self, replica: Replica) -> bool:
+        """Whether it leaves for somebody else."""
+        return replica.id in self._dropped
+
     def drop(self, victims: Iterable[Victim]) -> None:
         """These leave now, for somebody else."""
         for victim in victims:
+            self._dropped.add(victim.replica.id)
             self._spare[victim.replica.model] -= 1
             for share in victim.replica.counted:
                 at = (victim.replica.machine, share.device)
@@ -184,7 +195,8 @@ class Victims:
             if short <= 0:
                 break
             name = victim.replica.model
-            is_spare = victim.replica.id not in chosen and gone[name] < self._spare[name]
+            is_taken = victim.replica.id in chosen or victim.replica.id in self._kept
+            is_spare = not is_taken and gone[name] < self._spare[name]
             if not is_spare or not self._may_go(asking, victim, in_turn):
                 continue
             going.append(victim)
@@ -264,6 +276,8 @@ def _is_unused(model: Model, replica: Replica) -> bool:
 
 
 def _has_had_its_turn(replica: Replica, now: float, turns: float) -> bool:
+    if replica.state is State.ASLEEP:
+        return True  # else two that wait for each other's memory, one of them asleep, would do so for ever
     if replica.state is not State.READY or replica.ready_at is None:
         return False
     took_s = replica.ready_at - replica.created if replica.took_s is None else replica.took_s

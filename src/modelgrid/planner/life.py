@@ -34,6 +34,7 @@ from modelgrid.spec import (
     Stop,
     Unknown,
     Wake,
+    most,
     shares_of,
 )
 from modelgrid.spec.units import format_bytes, format_seconds
@@ -45,7 +46,8 @@ _ALIVE = frozenset({State.STARTING, State.READY, State.ASLEEP})
 class Facts:
     """What was found out since the last lap. Ids are replicas'.
 
-    `starting` has to be read before `seen`: a start that ends in between is then in both, never in neither.
+    `starting` has to be read before `seen`: a start that ends in between is then in both, never in neither. So has
+    `slept`: what one holds that has just slept was measured asleep, then.
     """
 
     now: float
@@ -103,7 +105,8 @@ def observe(fleet: Fleet, facts: Facts) -> Lap:
     kept = _fail_overeaters(_credit_use(kept, models), fleet, events, failures, facts.now)
     for replica in kept:
         is_stable = replica.state is State.READY and facts.now - replica.since >= backoff.STABLE_S
-        if is_stable and replica.model in failures:
+        # One that was ready all along says nothing of another that fails beside it, again and again.
+        if is_stable and replica.model in failures and replica.since > failures[replica.model].last:
             failures[replica.model] = Failures()
     return Lap(tuple(kept), failures, tuple(events))
 
@@ -281,7 +284,7 @@ def _credit_use(replicas: list[Replica], models: Mapping[ModelName, Model]) -> l
 
 def _adopt(seen: Seen, model: Model | None, fleet: Fleet, facts: Facts) -> Replica:
     fits = model is not None and isinstance(seen.state, Running) and model.spec.revision == seen.revision
-    return Replica(
+    stranger = Replica(
         id=seen.replica,
         model=seen.model,
         revision=seen.revision,
@@ -294,6 +297,9 @@ def _adopt(seen: Seen, model: Model | None, fleet: Fleet, facts: Facts) -> Repli
         spawned=facts.now,
         machine=seen.machine,
     )
+    if model is None or model.sleep is None:
+        return stranger
+    return replace(stranger, shares=most(stranger.shares, asleep_shares(model, stranger)))  # it may be asleep
 
 
 def _shares_of_stranger(seen: Seen, model: Model | None, fleet: Fleet) -> tuple[Share, ...]:

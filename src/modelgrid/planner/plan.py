@@ -236,7 +236,9 @@ def _grow_model(model: Model, growth: _Growth) -> None:
     if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:
         return
     asleep = [replica for replica in own if replica.state is State.ASLEEP and replica.turning is None]
+    asleep = [replica for replica in asleep if not growth.victims.has_dropped(replica)]
     for replica in asleep[:missing]:
+        growth.victims.keep(replica)
         if not _wake_one(model, model.need, replica, growth, is_first=not up):
             return
         missing -= 1

@@ -115,8 +115,8 @@ def _has_backlog(beats: Sequence[Beat], level: int, takes: float | None) -> bool
     tokens late that would be in time at this level."""
     if takes is None:
         return False
-    over = level_of(takes) + _OVER
-    return level < over and any(beat.level is not None and beat.level >= over for beat in beats[-_BACKLOG_BEATS:-1])
+    over = max(level, level_of(takes)) + _OVER
+    return any(beat.level is not None and beat.level >= over for beat in beats[-_BACKLOG_BEATS:-1])
 
 
 def _settled(pulse: Pulse, attain: float) -> Pulse:

@@ -70,6 +70,8 @@ def scale(model: Model, replicas: Sequence[Replica], now: float) -> Wanted:
 def surplus(model: Model, replicas: Sequence[Replica], now: float) -> list[tuple[Replica, str]]:
     """Who goes, and why, because fewer replicas take what there is to do: those that only start, then those with the
     fewest requests, then the youngest. `replicas` as for `scale`."""
+    if len(replicas) <= max(1, floor(model)):
+        return []
     wants = scale(model, replicas, now)
     many = len(replicas) - max(1, wants.count)
     leaving = sorted(replicas, key=lambda r: (r.state is State.READY, r.in_flight or 0, -r.created, r.id))

@@ -41,6 +41,7 @@ CALM_LAP_S = 1.0  # as the controller paces itself
 BUSY_LAP_S = 0.1
 ENDING_LAP_S = 0.02
 SHORTEST_LAP_S = 0.005  # what a lap takes: whatever happens in it is seen by the next one
+LOAD_EVERY_S = 1.0  # gateways tell so often what came, and how soon it was answered
 
 _PROCESS = "process"
 _NO_FAILURES = Failures()
@@ -109,6 +110,7 @@ class Planned:
         self._turning: dict[ReplicaId, Phase] = {}  # engines that are loading, falling asleep or waking
         self._is_woken = True
         self._last_lap = -SHORTEST_LAP_S
+        self._told = -LOAD_EVERY_S
         self._due = 0.0
 
     # the gateway
@@ -163,7 +165,9 @@ class Planned:
         for event in lap.events:
             if event.what == State.READY.value:
                 self._measure(ReplicaId(event.replica or ""), world.now)
-        self._beat(world)
+        if world.now >= self._told + LOAD_EVERY_S:
+            self._told = world.now
+            self._beat(world)
         fleet = self._fleet(world)
         actions = plan(fleet)
         self._replicas = apply(fleet, actions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelgrid.engines import ENGINES
@@ -11,10 +11,12 @@ from modelgrid.simulation.gpus import UNKNOWN
 from modelgrid.simulation.machines import Described, DescriptionError, MadeUp
 from modelgrid.simulation.speed import CPU, Hardware, estimated_sleep, estimated_speed
 from modelgrid.simulation.world import SimulatedModel
-from modelgrid.spec import ModelName, ModelSpec
+from modelgrid.spec import ModelName, ModelSpec, Unknown
 from modelgrid.spec.machine import Machine, Need
 from modelgrid.spec.units import parse_bytes
+from modelgrid.spec.weights import Weights
 
+Weigh = Callable[[ModelSpec], Weights | Unknown]
 _NOTHING = MadeUp()
 
 
@@ -49,16 +51,20 @@ def made_up_models(text: str) -> dict[str, MadeUp]:
     return {f"m{number:0{digits}}": MadeUp(memory_bytes=size) for number, size in enumerate(sizes, 1)}
 
 
-def scenario(specs: Sequence[ModelSpec], described: Described) -> Scenario:
+def scenario(specs: Sequence[ModelSpec], described: Described, weigh: Weigh | None = None) -> Scenario:
     """What can be simulated: the models of the configuration whose replicas run on machines, and those that are only
-    described. Raises DescriptionError."""
+    described. Where nobody says how much memory one takes, `weigh` looks at its weights. Raises DescriptionError."""
     if not described.machines:
         raise DescriptionError("cannot simulate without machines (try: --machines 8xH100)")
+    configured = {spec.name for spec in specs}
     by_name = {spec.name: spec for spec in specs if ENGINES[spec.engine].runtime == "process"}
     by_name |= {
         ModelName(name): ModelSpec(ModelName(name), "custom") for name in described.models if name not in by_name
     }
-    models = tuple(_model(spec, described.models.get(spec.name, _NOTHING), described) for spec in by_name.values())
+    models = tuple(
+        _model(spec, described.models.get(name, _NOTHING), described, weigh if name in configured else None)
+        for name, spec in by_name.items()
+    )
     if not models:
         raise DescriptionError("cannot simulate without models (name a configuration, or try: --made-up 20x16GB)")
     objectives = {
@@ -68,17 +74,17 @@ def scenario(specs: Sequence[ModelSpec], described: Described) -> Scenario:
     return Scenario(described.machines, models, described.prices, objectives)
 
 
-def _model(spec: ModelSpec, said: MadeUp, described: Described) -> SimulatedModel:
-    memory_bytes = said.memory_bytes if said.memory_bytes is not None else spec.memory_bytes
-    if memory_bytes is None:
-        raise DescriptionError(
-            f"cannot simulate {spec.name}: nobody says how much memory it takes (write needs.memory into the "
-            f"configuration, or `models: {{{spec.name}: {{memory: 16GB}}}}` into the file of --machines)"
-        )
-    if said.priority is not None:
-        spec = replace(spec, priority=said.priority)
-    gpus = said.gpus if said.gpus is not None else spec.gpus
-    need = Need(memory_bytes, gpus, spec.main_bytes or 0)
+def _model(spec: ModelSpec, said: MadeUp, described: Described, weigh: Weigh | None) -> SimulatedModel:
+    spec = replace(
+        spec,
+        priority=spec.priority if said.priority is None else said.priority,
+        gpus=spec.gpus if said.gpus is None else said.gpus,
+        memory_bytes=spec.memory_bytes if said.memory_bytes is None else said.memory_bytes,
+    )
+    need = _need(spec, described.machines[0], weigh)
+    memory_bytes = need.memory_bytes
+    if memory_bytes is None:  # whole GPUs
+        memory_bytes = sum(gpu.memory_bytes for gpu in described.machines[0].gpus[: need.count])
     speeds = {
         machine.name: said.over(estimated_speed(memory_bytes, _hardware(machine, described), max(1, need.count)))
         for machine in described.machines
@@ -89,6 +95,22 @@ def _model(spec: ModelSpec, said: MadeUp, described: Described) -> SimulatedMode
     sleep = estimated_sleep(memory_bytes, level, _hardware(described.machines[0], described))
     speeds = {name: replace(speed, wake_s=sleep.wake_s) for name, speed in speeds.items()}
     return SimulatedModel(replace(spec, sleep=level), need, speeds, sleep)
+
+
+def _need(spec: ModelSpec, machine: Machine, weigh: Weigh | None) -> Need:
+    if weigh is None and spec.memory_bytes is not None:  # made up: it goes over several GPUs if it has to
+        return Need(spec.memory_bytes, spec.gpus, spec.main_bytes or 0, spreads=spec.gpus is None)
+    from modelgrid.controller.needs import sized  # with the whole controller, which made-up models don't need
+
+    weights = Unknown("there is nothing to look at") if weigh is None else weigh(spec)
+    found = sized(spec, machine, weights, None)
+    if isinstance(found, Unknown):
+        raise DescriptionError(
+            f"cannot simulate {spec.name}: nobody says how much memory it takes, and its weights don't tell: "
+            f"{found.why} (write needs.memory into the configuration, or `models: {{{spec.name}: {{memory: 16GB}}}}` "
+            "into the file of --machines)"
+        )
+    return found.need
 
 
 def _hardware(machine: Machine, described: Described) -> Hardware:

@@ -31,7 +31,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What is known of a model's traffic; `planner.pulse.fold` makes the next one. Times are seconds since the epoch."""
+    """What is known of a model's traffic, made by `planner.pulse.fold`. Times are seconds since the epoch."""
 
     at: float = 0.0  # of the last fold; 0: nothing was told yet
     beats: tuple[Beat, ...] = ()  # without gaps, the oldest first; the last one isn't over. None: it has been quiet

@@ -4,8 +4,10 @@ from modelgrid.store.memory import MemoryStore
 from modelgrid.store.sqlite import SqliteStore, open_store
 from modelgrid.store.store import (
     EVENTS_KEPT,
+    RUNS_KEPT,
     KeyNameRefused,
     KeyRecord,
+    Run,
     Saved,
     Store,
     StoreError,
@@ -14,9 +16,11 @@ from modelgrid.store.store import (
 
 __all__ = [
     "EVENTS_KEPT",
+    "RUNS_KEPT",
     "KeyNameRefused",
     "KeyRecord",
     "MemoryStore",
+    "Run",
     "Saved",
     "SqliteStore",
     "Store",

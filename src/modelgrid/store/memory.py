@@ -8,8 +8,18 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-from modelgrid.spec import Event, ModelName, Quota, Wish
-from modelgrid.store.store import EVENTS_KEPT, KeyRecord, Saved, StoreError, check_key_name, find_key, new_key
+from modelgrid.spec import Event, ModelName, Quota, ReplicaId, Wish
+from modelgrid.store.store import (
+    EVENTS_KEPT,
+    RUNS_KEPT,
+    KeyRecord,
+    Run,
+    Saved,
+    StoreError,
+    check_key_name,
+    find_key,
+    new_key,
+)
 
 
 class MemoryStore:
@@ -21,6 +31,7 @@ class MemoryStore:
         self._wishes: dict[ModelName, Wish] = {}
         self._keys: list[KeyRecord] = []
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._runs: dict[ReplicaId, Run] = {}
         self._secret = secrets.token_bytes(32)
         self._version = 0
         self._lock = threading.Lock()
@@ -73,6 +84,18 @@ class MemoryStore:
                 self._version += 1
                 return revoked
             return record
+
+    def runs(self) -> list[Run]:
+        self._check()
+        with self._lock:
+            return sorted(self._runs.values(), key=lambda run: run.at)
+
+    def remember(self, runs: Iterable[Run]) -> None:
+        self._check()
+        with self._lock:
+            self._runs |= {run.replica: run for run in runs}
+            kept = sorted(self._runs.values(), key=lambda run: run.at)[-RUNS_KEPT:]
+            self._runs = {run.replica: run for run in kept}
 
     def record(self, events: Iterable[Event]) -> None:
         self._check()

@@ -16,7 +16,17 @@ import msgspec
 
 from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, Wish
 from modelgrid.spec.reason import Reason
-from modelgrid.store.store import EVENTS_KEPT, KeyRecord, Saved, StoreError, check_key_name, find_key, new_key
+from modelgrid.store.store import (
+    EVENTS_KEPT,
+    RUNS_KEPT,
+    KeyRecord,
+    Run,
+    Saved,
+    StoreError,
+    check_key_name,
+    find_key,
+    new_key,
+)
 
 # One entry a version of the schema; `user_version` counts those that a file has had. Never edit one: add one.
 _MIGRATIONS: Final = (
@@ -49,6 +59,10 @@ _MIGRATIONS: Final = (
         body, '$.shares', json_array(json_object('device', 'cpu', 'memory_bytes', json_extract(body, '$.memory_bytes')))
     )
     WHERE json_extract(body, '$.shares') IS NULL;
+    """,
+    """
+    CREATE TABLE runs (replica TEXT PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL);
+    CREATE INDEX runs_by_time ON runs (at);
     """,
 )
 _NEXT_STEP: Final = "move it away and start again: running engines are found and adopted"
@@ -142,6 +156,20 @@ class SqliteStore:
             revoked = find_key(record.id, _keys(db))
         self._written += 1
         return revoked
+
+    def runs(self) -> list[Run]:
+        with self._reading() as db:
+            bodies = db.execute("SELECT body FROM runs ORDER BY at")
+            return [msgspec.json.decode(body, type=Run) for (body,) in bodies]
+
+    def remember(self, runs: Iterable[Run]) -> None:
+        rows = [(run.replica, run.at, _json(run)) for run in runs]
+        if not rows:
+            return
+        with self._writing() as db:
+            db.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", rows)
+            old = "DELETE FROM runs WHERE replica NOT IN (SELECT replica FROM runs ORDER BY at DESC LIMIT ?)"
+            db.execute(old, (RUNS_KEPT,))
 
     def record(self, events: Iterable[Event]) -> None:
         rows = [(event.at, event.model, event.replica, event.what, event.why, _said(event.reason)) for event in events]

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, Wish
+from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, ReplicaId, Wish
 
 EVENTS_KEPT = 10_000
+RUNS_KEPT = 1_000
 KEY_NAME_CHARACTERS = 100
 
 _KEY_PREFIX = "mg-"
@@ -54,6 +55,20 @@ class KeyRecord:
     models: tuple[str, ...] | None = None  # names of models, also virtual, or aliases; None: all of them
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one replica took while it was there. None: nobody has seen it."""
+
+    replica: ReplicaId
+    model: ModelName
+    revision: str
+    accelerator: str  # what it computed on: "cpu", "cuda"
+    at: float  # when it was made, in seconds since the epoch
+    load_s: float | None = None  # from its process to its first answer
+    memory_bytes: int | None = None  # the most that it held of what it computed on
+    main_bytes: int = 0  # the most of main memory beside GPUs
+
+
 class Store(Protocol):
     """What must outlive a process. Everything below holds for every store and is what the contract tests check.
 
@@ -91,6 +106,14 @@ class Store(Protocol):
 
     def revoke_key(self, id_or_name: str, now: float) -> KeyRecord:
         """Make a key worthless for good. Doing it again changes nothing. Raises UnknownKey."""
+        ...
+
+    def runs(self) -> list[Run]:
+        """What replicas took, oldest first."""
+        ...
+
+    def remember(self, runs: Iterable[Run]) -> None:
+        """Keep these, instead of what was known of the same replicas; the newest `RUNS_KEPT` are kept."""
         ...
 
     def record(self, events: Iterable[Event]) -> None:

@@ -3,8 +3,8 @@
 from modelgrid.weights.held import Held, list_weights, needs_pull, remove, resolve
 from modelgrid.weights.hub import hub_answers
 from modelgrid.weights.pull import Progress, pull
-from modelgrid.weights.size import size_bytes
 from modelgrid.weights.source import WeightsError, hub_id
+from modelgrid.weights.weigh import weigh
 
 __all__ = [
     "Held",
@@ -17,5 +17,5 @@ __all__ = [
     "pull",
     "remove",
     "resolve",
-    "size_bytes",
+    "weigh",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from modelgrid.weights.choose import File, choose_files
@@ -20,6 +21,7 @@ class Listing:
     source: str
     revision: str
     files: tuple[File, ...]
+    parameters: Mapping[str, int] = field(default_factory=dict)  # by dtype, where the hub has counted them
 
     def url(self, file: File) -> str:
         """Where a file is had."""
@@ -39,7 +41,8 @@ def list_files(source: str, timeout_s: float) -> Listing:
     files = choose_files(File(at.rfilename, at.size or 0, at.lfs.sha256 if at.lfs else None) for at in siblings)
     if not files:
         raise WeightsError(f"cannot pull {source}: the hub has no files of it that an engine could load")
-    return Listing(source, info.sha or "main", tuple(files))
+    counted = info.safetensors.parameters if info.safetensors else {}
+    return Listing(source, info.sha or "main", tuple(files), counted)
 
 
 def headers() -> dict[str, str]:

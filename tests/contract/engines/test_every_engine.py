@@ -12,6 +12,7 @@ from modelgrid.engines.words import placeholders
 from modelgrid.runtimes.placeholders import fill
 from modelgrid.spec import Launch, ModelName, ModelSpec, ReplicaId
 from modelgrid.spec.operations import OPERATIONS
+from modelgrid.spec.weights import Weights
 from places import GIB, on_cpu, on_cuda
 
 KEY = "canary-key"
@@ -144,9 +145,13 @@ def test_the_first_request_asks_for_the_name_that_the_engine_knows(launch: Launc
 
 
 def test_larger_weights_never_need_less_memory(model: ModelSpec, engine: Engine) -> None:
-    sizes = [engine.memory_bytes(model, weights) for weights in (0, 1 << 20, 1 << 30, 20 << 30)]
-    assert sizes == sorted(sizes)
-    assert engine.runtime == "remote" or sizes[-1] > 20 << 30
+    for accelerator in ("cpu", "cuda"):
+        sizes = [
+            engine.estimate(model, Weights(weights), accelerator).memory_bytes
+            for weights in (0, 1 << 20, 1 << 30, 20 << 30)
+        ]
+        assert sizes == sorted(sizes)
+        assert engine.runtime == "remote" or sizes[-1] > 20 << 30
 
 
 def test_a_local_model_asks_no_hub(engine: Engine, launch: Launch) -> None:

@@ -8,12 +8,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, ReplicaId, Share, State, Wish
 from modelgrid.spec.reason import Cause, Reason
-from modelgrid.store import EVENTS_KEPT, KeyNameRefused, KeyRecord, MemoryStore, Saved, Store, UnknownKey, open_store
+from modelgrid.store import (
+    EVENTS_KEPT,
+    RUNS_KEPT,
+    KeyNameRefused,
+    KeyRecord,
+    MemoryStore,
+    Run,
+    Saved,
+    Store,
+    UnknownKey,
+    open_store,
+)
 
 QWEN = ModelName("Qwen/Qwen2.5-7B")
 MINE = ModelName("mine")
@@ -197,6 +209,30 @@ def test_events_are_bounded(store: Store) -> None:
     kept = store.events(None, 2 * EVENTS_KEPT)
     assert len(kept) == EVENTS_KEPT
     assert (kept[0], kept[-1]) == (event(8), event(99_999))
+
+
+def run(number: int, **facts: Any) -> Run:
+    return Run(ReplicaId(f"mine-{number}"), MINE, "r1", "cuda", float(number), **facts)
+
+
+def test_what_replicas_took_comes_back_whole_and_in_order(store: Store) -> None:
+    late, early = run(2, load_s=1.5, memory_bytes=2**40 + 1, main_bytes=3), run(1)
+    store.remember([late, early])
+    assert store.runs() == [early, late]
+
+
+def test_more_of_the_same_replica_replaces_what_was_known(store: Store) -> None:
+    store.remember([run(1), run(2)])
+    store.remember([run(1, load_s=2.0)])
+    store.remember([])
+    assert store.runs() == [run(1, load_s=2.0), run(2)]
+
+
+def test_runs_are_bounded(store: Store) -> None:
+    store.remember([run(number) for number in range(RUNS_KEPT)])
+    store.remember([run(RUNS_KEPT), run(RUNS_KEPT + 1)])
+    kept = store.runs()
+    assert (len(kept), kept[0], kept[-1]) == (RUNS_KEPT, run(2), run(RUNS_KEPT + 1))
 
 
 def test_the_secret_is_made_once(store: Store) -> None:

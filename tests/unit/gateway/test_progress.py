@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 
@@ -9,7 +10,8 @@ import pytest
 
 from modelgrid.gateway.options import SIGN_CHARACTERS
 from modelgrid.gateway.progress import comment, without_encoding
-from modelgrid.spec import Choice, Demand, Unavailable, Virtual
+from modelgrid.gateway.stay import Stay
+from modelgrid.spec import Choice, Demand, Load, Unavailable, Virtual
 from unit.gateway.world import Answered, Asked, Play, Raw, World, route, until
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
@@ -80,6 +82,12 @@ def test_who_waits_is_told_how_it_stands_and_then_gets_the_stream_byte_for_byte(
     play(scene, **SOON)
 
 
+def stays() -> list[Stay]:
+    """Those that anything still holds."""
+    gc.collect()
+    return [one for one in gc.get_objects() if isinstance(one, Stay)]
+
+
 async def until_sign(caller: Raw, text: str) -> None:
     while text not in (await signs(caller, 1))[0]:
         pass
@@ -104,6 +112,8 @@ def test_signs_go_on_until_the_engines_first_byte(play: Play) -> None:
         while (part := await caller.chunk()).startswith(b":"):
             pass
         assert part == EVENTS[0]
+        loads = len(world.controller.of(Load))
+        await until(lambda: len(world.controller.of(Load)) > loads)  # which come each second: time for many signs
         await asked.chunk(b"data: 3\n\n")
         assert await caller.chunk() == b"data: 3\n\n"  # and none after it
         caller.leave()
@@ -330,6 +340,7 @@ def test_who_leaves_while_it_gets_signs_waits_no_more(play: Play) -> None:
         caller.leave()
         await until(lambda: world.controller.of(Demand)[-1].waiting == 0)
         await world.rests()
+        await until(lambda: not stays(), "no timer holds it any more")
 
     play(scene, **SOON)
 

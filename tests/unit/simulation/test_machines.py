@@ -8,8 +8,9 @@ import pytest
 
 from modelgrid.simulation.machines import DescriptionError, machines_of, read_machines
 from modelgrid.simulation.scenario import made_up_models, scenario
-from modelgrid.spec import ModelName, ModelSpec, Scaling
+from modelgrid.spec import ModelName, ModelSpec, Scaling, Unknown
 from modelgrid.spec.machine import Need
+from modelgrid.spec.weights import Weights
 
 GB = 10**9
 
@@ -123,8 +124,19 @@ def test_models_are_made_up_by_number_and_size() -> None:
 
 
 def test_a_model_of_unknown_size_is_told_with_what_to_write() -> None:
-    with pytest.raises(DescriptionError, match="cannot simulate m: nobody says how much memory it takes"):
-        scenario([ModelSpec(ModelName("m"), "vllm")], machines_of("H100"))
+    spec = ModelSpec(ModelName("m"), "vllm", source="owner/name")
+    with pytest.raises(DescriptionError, match="cannot simulate m: nobody says how much memory it takes") as raised:
+        scenario([spec], machines_of("H100"), lambda asked: Unknown(f"no {asked.source}"))
+    assert "no owner/name" in str(raised.value)
+    assert "needs.memory" in str(raised.value)
+
+
+def test_a_model_of_the_configuration_is_as_large_as_its_weights_say() -> None:
+    spec = ModelSpec(ModelName("m"), "transformers", source="owner/name")
+    made = scenario([spec], machines_of("H100"), lambda asked: Weights(10 * GB))
+    memory_bytes = made.models[0].need.memory_bytes
+    assert memory_bytes is not None
+    assert 10 * GB < memory_bytes < 30 * GB
 
 
 def test_the_objective_of_the_configuration_counts() -> None:

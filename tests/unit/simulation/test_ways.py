@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-from bench.planner.run import WAYS, run
-from bench.planner.table import verdicts
-from bench.planner.ways import FirstCome, LlamaSwap, Lru
-from bench.planner.workloads import workloads
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
 
-from modelgrid.simulation.request import Call
+import pytest
+from bench.planner.publish import picture
+from bench.planner.run import WAYS, run
+from bench.planner.table import drawn_table, verdicts
+from bench.planner.ways import FirstCome, LlamaSwap, Lru
+from bench.planner.workloads import Workload, workloads
+
+from modelgrid.simulation.request import Call, Request
 from modelgrid.simulation.world import Way, World
 from unit.simulation.worlds import gpu_machine, model, request
 
@@ -91,3 +96,24 @@ def test_on_models_in_turn_the_planner_is_three_times_ahead_of_first_come_and_lr
     for other in others:
         if other.way != "llama-swap":
             assert ours.all.goodput >= 3 * other.all.goodput
+
+
+def test_the_table_is_aligned_and_the_picture_is_xml() -> None:
+    chosen = {
+        name: replace(each, trace=_short(each)) for name, each in workloads().items() if name in ("turns", "priority")
+    }
+    runs = [run(workload, way, 1) for workload in chosen.values() for way in ("first-come", "lru")]
+    told = {name: workload.told for name, workload in chosen.items()}
+    head, *rows = drawn_table(runs, told).splitlines()
+    end = head.index("goodput/s") + len("goodput/s")
+    figures = [row for row in rows if row.startswith("  ")]
+    assert len(figures) == 2 + 2 * 3  # each way once, and its two classes where there are some
+    assert all(row[end - 4] == "." and row[end : end + 2] == "  " for row in figures)
+    root = ET.fromstring(picture(runs, told))
+    texts = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("first-come") == 2 * len(chosen)
+    assert any(told["turns"] in text for text in texts)
+
+
+def _short(workload: Workload) -> Callable[[int], list[Request]]:
+    return lambda seed: workload.trace(seed)[:60]

@@ -22,6 +22,7 @@ class Hub:
     gated: set[str] = field(default_factory=set)  # without the token "good"
     claimed: dict[str, int] = field(default_factory=dict)  # sizes that it claims, by file
     claimed_sha256: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, dict[str, int]] = field(default_factory=dict)  # of models, by dtype, as the hub counts them
     revision: str = "0123456789abcdef0123456789abcdef01234567"
     knows_ranges: bool = True
     breaks_at: dict[str, int] = field(default_factory=dict)  # close the connection after so many bytes, by file
@@ -70,6 +71,8 @@ class Handler(BaseHTTPRequestHandler):
             "gated": model in self.hub.gated,
             "tags": [],
         }
+        if counted := self.hub.parameters.get(model):
+            body["safetensors"] = {"parameters": counted, "total": sum(counted.values())}
         return self.send(200, json.dumps(body).encode(), {}, with_body)
 
     def sibling(self, name: str, data: bytes) -> dict[str, Any]:
@@ -89,17 +92,20 @@ class Handler(BaseHTTPRequestHandler):
             "X-Repo-Commit": self.hub.revision,
             "Accept-Ranges": "bytes",
         }
-        start = 0
+        start, is_part = 0, False
         if self.hub.knows_ranges:
-            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        if start:
+            first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+            start, is_part = int(first), first != "0" or last != ""
+            if last:
+                data = data[: int(last) + 1]
+        if is_part:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         if with_body and (breaks := self.hub.breaks_at.pop(name, None)) is not None:
-            self.send(206 if start else 200, data[start:], headers, with_body=False)
+            self.send(206 if is_part else 200, data[start:], headers, with_body=False)
             self.wfile.write(data[start : start + breaks])
             self.close_connection = True
             return None
-        return self.send(206 if start else 200, data[start:], headers, with_body)
+        return self.send(206 if is_part else 200, data[start:], headers, with_body)
 
     def send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool) -> None:
         self.send_response(status)

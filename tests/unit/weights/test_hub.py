@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelgrid.spec import Unknown
+from modelgrid.spec.weights import Weights
 from modelgrid.weights import (
     Progress,
     WeightsError,
@@ -20,7 +21,7 @@ from modelgrid.weights import (
     pull,
     remove,
     resolve,
-    size_bytes,
+    weigh,
 )
 
 if TYPE_CHECKING:
@@ -249,17 +250,17 @@ def test_a_page_of_a_proxy_is_no_answer_of_a_hub(hub: Hub) -> None:
 def test_the_size_comes_from_the_hub_before_and_from_the_files_after_a_pull(
     hub: Hub, model: str, tmp_path: Path
 ) -> None:
-    assert size_bytes(model, tmp_path) == len(WEIGHTS)
+    assert weigh(model, tmp_path) == Weights(len(WEIGHTS))
     pull(model, tmp_path, nothing)
     hub.status = 500
-    assert size_bytes(model, tmp_path) == len(WEIGHTS)
+    assert weigh(model, tmp_path) == Weights(len(WEIGHTS))
 
 
 def test_a_size_that_cannot_be_had_is_unknown(hub: Hub, model: str, tmp_path: Path) -> None:
     hub.status = 503
-    assert isinstance(size_bytes(model, tmp_path), Unknown)
-    assert isinstance(size_bytes("/no/such/folder", tmp_path), Unknown)
-    assert isinstance(size_bytes(str(tmp_path), tmp_path), Unknown)
+    assert isinstance(weigh(model, tmp_path), Unknown)
+    assert isinstance(weigh("/no/such/folder", tmp_path), Unknown)
+    assert isinstance(weigh(str(tmp_path), tmp_path), Unknown)
 
 
 def test_what_was_pulled_is_listed_and_removed(hub: Hub, model: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from modelgrid.planner import backoff
 from modelgrid.planner.evict import Victim, Victims, asleep_shares, is_patient, less
 from modelgrid.planner.place import Room, needs_text, why_impossible
-from modelgrid.planner.scale import floor, is_idle, wanted
+from modelgrid.planner.scale import floor, is_idle, scale, surplus
 from modelgrid.spec import (
     Action,
     Device,
@@ -141,7 +141,16 @@ def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> li
             elif model.wish is Wish.UNLOADED and replica.state is not State.READY and not model.waiting:
                 actions.append(Stop(replica.id, False, "it was unloaded by hand", Because(Cause.BY_HAND)))
                 spare -= 1
+        if len(own) > 1:
+            actions += _thin(model, own, actions, fleet.now)
     return actions
+
+
+def _thin(model: Model, own: Sequence[Replica], before: Sequence[Action], now: float) -> list[Action]:
+    """Those go that are more than the load has asked for lately, though none of them is idle."""
+    leaving = _leaving(before)
+    up = [replica for replica in own if replica.state is not State.ASLEEP and replica.id not in leaving]
+    return [_let_go(replica, why, Because(Cause.SPARE)) for replica, why in surplus(model, up, now)]
 
 
 def _is_forgotten(model: Model, replica: Replica, now: float) -> bool:
@@ -230,7 +239,7 @@ def _grow_model(model: Model, growth: _Growth) -> None:
         growth.actions.append(refusal)
         return
     up = [replica for replica in own if replica.state is not State.ASLEEP or replica.turning == "awake"]
-    missing = wanted(model, up) - len(up)
+    missing = scale(model, up, fleet.now).count - len(up)
     if isinstance(model.need, Unknown):
         return  # what runs goes on; nobody knows whether another one fits
     if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:

@@ -33,14 +33,6 @@ def floor(model: Model) -> int:
     return max(1, kept) if model.wish is Wish.LOADED else kept
 
 
-def wanted(model: Model, replicas: Sequence[Replica]) -> int:
-    """Replicas that the requests of this moment ask for, between `floor` and ``scaling.max``."""
-    scaling = model.spec.scaling
-    load = model.waiting + sum(replica.in_flight or 0 for replica in replicas)
-    most = max(scaling.max, floor(model))
-    return min(most, max(floor(model), math.ceil(load / scaling.target)))
-
-
 def scale(model: Model, replicas: Sequence[Replica], now: float) -> Wanted:
     """How many replicas there should be, with those that start, between `floor` and ``scaling.max``, and why.
     `replicas` are the model's own: those that serve or start, none that leave or sleep.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelgrid.planner import plan
-from modelgrid.planner.scale import floor, wanted
+from modelgrid.planner.scale import floor, scale
 from modelgrid.spec import (
     ModelName,
     ReplicaId,
@@ -14,7 +14,7 @@ from modelgrid.spec import (
     Wish,
     shares_of,
 )
-from unit.planner.fleets import fleet, model, replica
+from unit.planner.fleets import NOW, fleet, model, replica
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_the_floor(min: int, wish: Wish | None, expected: int) -> None:
 
 @pytest.mark.parametrize(
     ("waiting", "in_flight", "expected"),
-    [(0, 0, 0), (1, 0, 1), (4, 0, 1), (5, 0, 2), (0, 4, 1), (1, 4, 2), (4, 5, 3), (99, 99, 3), (0, None, 0)],
+    [(0, 0, 1), (1, 0, 1), (4, 0, 1), (5, 0, 2), (0, 4, 1), (1, 4, 2), (4, 5, 3), (99, 99, 3), (0, None, 1)],
 )
 def test_replicas_follow_the_load_up_to_the_most(waiting: int, in_flight: int | None, expected: int) -> None:
-    assert wanted(model(max=3, target=4, waiting=waiting), [replica(in_flight=in_flight)]) == expected
+    assert scale(model(max=3, target=4, waiting=waiting), [replica(in_flight=in_flight)], NOW).count == expected
 
 
 def test_by_hand_a_model_is_loaded_also_where_its_most_is_none() -> None:
-    assert wanted(model(max=0, wish=Wish.LOADED), []) == 1
+    assert scale(model(max=0, wish=Wish.LOADED), [], NOW).count == 1
 
 
 def test_all_that_are_missing_start_at_once_and_say_why() -> None:

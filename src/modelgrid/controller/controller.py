@@ -233,7 +233,7 @@ class Controller:
             await self._refresh()
             starting = self._calls.starting()  # before the runtimes are asked: see Facts
             seen, blind = await self._look()
-            facts = self._facts(starting, seen, blind)
+            facts = replace(self._facts(starting, seen, blind), slept=slept)
             before_lap = self._picture(facts.now, blind)
             lap = await self._explain(observe(before_lap, facts))
             self._naps.learn(before_lap, lap.replicas)
@@ -242,6 +242,7 @@ class Controller:
             self._fleet = self._picture(facts.now, blind)
             actions = wind_down(self._fleet) if self._stopping.is_set() else plan(self._fleet)
             self._replicas = apply(self._fleet, actions)
+            slept = self._slept()
             self._fleet = replace(self._fleet, replicas=self._replicas)
             self._count(actions)
             self._save(lap, actions)
@@ -337,7 +338,6 @@ class Controller:
             served=frozenset(self._probes.served),
             sick=dict(self._probes.sick),
             unready={**self._probes.unready, **self._turns.unready},
-            slept=frozenset(self._turns.slept),
             woken=frozenset(self._turns.woken),
             turn_errors={id: self._shown(why) for id, why in self._turns.errors.items()},
             in_flight=in_flight,

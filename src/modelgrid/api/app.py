@@ -16,6 +16,7 @@ from modelgrid import __version__
 from modelgrid.api.control import Control
 from modelgrid.api.problem import Problem, shape_problems
 from modelgrid.spec import Event, KeyStatus, LogLines, ModelName, NewKey, Quota, Status, Why, Wish
+from modelgrid.spec.fit import Asked, Fit
 from modelgrid.spec.messages import quota_of
 from modelgrid.spec.status import History
 from modelgrid.store import KeyNameRefused, KeyRecord, Store, UnknownKey
@@ -72,6 +73,13 @@ def _daemon(control: Control) -> APIRouter:
     @routes.get("/status")
     async def status() -> Status:
         return control.status()
+
+    @routes.post("/fit")
+    async def fit(asked: Asked) -> Fit:
+        try:
+            return await control.fit(asked)
+        except ValueError as error:
+            raise Problem(422, str(error), code="no_such_fit") from error
 
     @routes.get("/config", response_class=PlainTextResponse)
     async def config() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from modelgrid.spec import LogLines, Status
+from modelgrid.spec.fit import Asked, Fit
 
 
 class Control(Protocol):
@@ -18,6 +19,11 @@ class Control(Protocol):
     async def logs(self, model: str, lines: int) -> Sequence[LogLines]:
         """The last `lines` lines of each replica of `model`, the newest replica last; also of the last one that has
         gone. Raises LookupError for a model that isn't there."""
+        ...
+
+    async def fit(self, asked: Asked) -> Fit:
+        """Where a replica of a model would go now. Asks a hub, where the model isn't known. Raises ValueError for
+        what can't be a model."""
         ...
 
     async def metrics(self) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from modelgrid.api.app import create_app
 from modelgrid.api.serve import serve_api
 from modelgrid.spec import LogLines, ModelStatus, ReplicaStatus, Status
+from modelgrid.spec.fit import Asked, Fit
 from modelgrid.store import Store
 
 
@@ -23,6 +24,8 @@ class FakeControl:
     lines: dict[str, list[LogLines]] = field(default_factory=dict)
     yaml: str = "models: {}\n"
     page: bytes = b""
+    answer: Fit | None = None  # to every question of `fit`
+    asked: Asked | None = None  # the last one
     wakes: int = 0
     woken: threading.Event = field(default_factory=threading.Event)
 
@@ -31,6 +34,12 @@ class FakeControl:
 
     async def logs(self, model: str, lines: int) -> Sequence[LogLines]:
         return [LogLines(log.replica, log.lines[-lines:]) for log in self.lines[model]]
+
+    async def fit(self, asked: Asked) -> Fit:
+        self.asked = asked
+        if self.answer is None:
+            raise ValueError(f"cannot fit {asked.model}: the fake was given no answer")
+        return self.answer
 
     async def metrics(self) -> bytes:
         return self.page

@@ -20,6 +20,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "stop": ("modelgrid.cli.stop:stop", "Stop the daemon and everything that it started."),
     "status": ("modelgrid.cli.status:status", "Show models, replicas and memory."),
     "why": ("modelgrid.cli.why:why", "Explain a model: its state, and what was done and why."),
+    "fit": ("modelgrid.cli.fit:fit", "Say where a model would go, or what is missing."),
     "logs": ("modelgrid.cli.logs:logs", "Show what the replicas of a model wrote."),
     "model": ("modelgrid.cli.model:model", "List, pull, remove, load and unload models."),
     "config": ("modelgrid.cli.configuration:config", "Make, show and check the configuration."),

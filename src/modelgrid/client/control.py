@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from modelgrid.spec import KeyStatus, LogLines, NewKey, Quota, Status, Why
+from modelgrid.spec.fit import Asked, Fit
 from modelgrid.spec.status import History
 
 T = TypeVar("T")
@@ -54,6 +55,10 @@ class ControlClient:
 
     def logs(self, model: str, lines: int = 100) -> list[LogLines]:
         return self._ask("GET", f"{_path(model)}/logs", list[LogLines], params={"lines": lines})
+
+    def fit(self, asked: Asked) -> Fit:
+        """Where a replica of a model would go now."""
+        return self._ask("POST", "/fit", Fit, json=msgspec.to_builtins(asked))
 
     def load(self, model: str) -> Why:
         """Wish that `model` is loaded and stays so. Answers at once."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelgrid.config.config import Config, GatewayConfig, MachineConfig, StorageConfig
     from modelgrid.config.default import default_text, starter_text
     from modelgrid.config.effective import show
-    from modelgrid.config.fields import schema
+    from modelgrid.config.fields import parse_gpus, schema
     from modelgrid.config.find import find_config
     from modelgrid.config.load import load_config, load_text
     from modelgrid.config.page import reference
@@ -31,6 +31,7 @@ __all__ = [
     "find_config",
     "load_config",
     "load_text",
+    "parse_gpus",
     "reference",
     "schema",
     "show",
@@ -48,6 +49,7 @@ _HOMES = {
     "find_config": "find",
     "load_config": "load",
     "load_text": "load",
+    "parse_gpus": "fields",
     "reference": "page",
     "schema": "fields",
     "show": "effective",

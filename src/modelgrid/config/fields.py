@@ -42,7 +42,8 @@ def _duration(value: object) -> float:
     return seconds
 
 
-def _gpus(value: object) -> float | None:
+def parse_gpus(value: object) -> float | None:
+    """A number of GPUs as people write it; None for ``auto``. Raises ValueError."""
     text = _scalar(value, "a number of GPUs: write for example 1, 2 or 0.5, or auto")
     if text == "auto":
         return None
@@ -187,7 +188,7 @@ Duration: TypeAlias = Annotated[
 ]
 Gpus: TypeAlias = Annotated[
     float | None,
-    BeforeValidator(_gpus),
+    BeforeValidator(parse_gpus),
     WithJsonSchema({"type": ["number", "string"], "format": "number or `auto`", "examples": [1, 0.5, 4, "auto"]}),
 ]
 Sleep: TypeAlias = Annotated[

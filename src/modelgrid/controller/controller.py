@@ -15,11 +15,13 @@ from modelgrid.config import show
 from modelgrid.config.paths import Paths
 from modelgrid.controller import table as tables
 from modelgrid.controller.calls import Calls
+from modelgrid.controller.fit import fit, spec_of
 from modelgrid.controller.launches import Launches
 from modelgrid.controller.link import Link
 from modelgrid.controller.measured import Measured
 from modelgrid.controller.metrics import render
 from modelgrid.controller.naps import Naps
+from modelgrid.controller.needs import accelerator
 from modelgrid.controller.probes import Probes, phases_in_ms
 from modelgrid.controller.settings import Settings
 from modelgrid.controller.sizes import Sizes
@@ -67,6 +69,7 @@ from modelgrid.spec import (
     Wish,
     metrics,
 )
+from modelgrid.spec.fit import Asked, Fit
 from modelgrid.spec.messages import SLOTS, FromWorker, RoutingTable
 from modelgrid.store import Saved, Store, StoreError
 from modelgrid.telemetry import redacted
@@ -168,6 +171,13 @@ class Controller:
         runtime = self._runtimes[self._runtime_of(spec)]
         return [LogLines(id, tuple(map(self._shown, await runtime.logs(id, lines)))) for id in ids]
 
+    async def fit(self, asked: Asked) -> Fit:
+        """Where one more replica would go, by the last lap. Raises ValueError."""
+        machine = self._launches.machine
+        spec = spec_of(asked, self._settings.config.models, machine)
+        found = await self._sizes.ask(spec)
+        return fit(self._fleet, spec, found, self._measured.peak(spec, accelerator(spec, machine)))
+
     async def metrics(self) -> bytes:
         """What `GET /metrics` shows, by the last lap and what workers have told."""
         return await asyncio.to_thread(render, self.status(), self._totals.parts())
@@ -232,8 +242,9 @@ class Controller:
                 self._read_wishes()
             await self._refresh()
             starting = self._calls.starting()  # before the runtimes are asked: see Facts
+            slept = self._slept()
             seen, blind = await self._look()
-            facts = self._facts(starting, seen, blind)
+            facts = replace(self._facts(starting, seen, blind), slept=slept)
             before_lap = self._picture(facts.now, blind)
             lap = await self._explain(observe(before_lap, facts))
             self._naps.learn(before_lap, lap.replicas)
@@ -290,6 +301,14 @@ class Controller:
         if await asyncio.to_thread(self._settings.refresh) and self._settings.config.machine != before:
             self._launches.machine = await asyncio.to_thread(self._measure)
 
+    def _slept(self) -> frozenset[ReplicaId]:
+        """Before the runtimes are asked: what these are then seen to hold, they hold asleep."""
+        slept = frozenset(self._turns.slept)
+        for replica in self._replicas:
+            if replica.id in slept:
+                self._runtimes[replica.runtime].look_again(replica.id)
+        return slept
+
     async def _look(self) -> tuple[dict[ReplicaId, Seen], frozenset[str]]:
         names = list(self._runtimes)
         answers = await asyncio.gather(*(self._list(name) for name in names))
@@ -337,7 +356,6 @@ class Controller:
             served=frozenset(self._probes.served),
             sick=dict(self._probes.sick),
             unready={**self._probes.unready, **self._turns.unready},
-            slept=frozenset(self._turns.slept),
             woken=frozenset(self._turns.woken),
             turn_errors={id: self._shown(why) for id, why in self._turns.errors.items()},
             in_flight=in_flight,

@@ -56,14 +56,21 @@ class Sizes:
 
     def weights(self, spec: ModelSpec) -> Weights | Unknown:
         """Its weights; none, where it has no source of any."""
-        if spec.source is None or ENGINES[spec.engine].runtime == "remote":
+        if not has_weights(spec):
             return Weights(0)
-        return self._look_up((spec.name, spec.revision), spec.source)
+        return self._look_up((spec.name, spec.revision), spec.source or "")
 
     def weights_bytes(self, spec: ModelSpec) -> int | None:
         """The size of its weights; None where it has none, or nobody knows yet."""
         found = self.weights(spec)
         return None if isinstance(found, Unknown) or not found.size_bytes else found.loaded_bytes()
+
+    async def ask(self, spec: ModelSpec) -> Weights | Unknown:
+        """The same, of any model, waiting for a hub's answer where it takes one."""
+        _, found = self._found.get((spec.name, spec.revision), (0.0, Unknown("")))
+        if not isinstance(found, Unknown):
+            return found
+        return await asyncio.to_thread(weigh_of, spec, self._models)
 
     async def close(self) -> None:
         """Ask no more."""
@@ -91,3 +98,13 @@ class Sizes:
             del self._asking[key]
         self._found[key] = (self._clock(), found)
         self._wake()
+
+
+def has_weights(spec: ModelSpec) -> bool:
+    """Whether it is loaded from a source on this machine."""
+    return spec.source is not None and ENGINES[spec.engine].runtime != "remote"
+
+
+def weigh_of(spec: ModelSpec, models: Path) -> Weights | Unknown:
+    """Its weights. Blocks, where a hub has to be asked."""
+    return weights.weigh(spec.source or "", models) if has_weights(spec) else Weights(0)

@@ -115,6 +115,9 @@ class FakeRuntime(Runtime):
         """See `Runtime.logs`."""
         return self.world.logs.get(replica, [])[-lines:] if lines > 0 else []
 
+    def look_again(self, replica: ReplicaId) -> None:
+        """See `Runtime.look_again`: nothing is remembered."""
+
     async def list(self) -> Sequence[Seen] | Unknown:
         """See `Runtime.list`."""
         if self.world.blind is not None:

@@ -268,6 +268,10 @@ class ProcessRuntime(Runtime):
                 self._asked.add(member.identity)
                 send(member.identity, signal.SIGTERM)
 
+    def look_again(self, replica: ReplicaId) -> None:
+        """See `Runtime.look_again`."""
+        self._memory.forget(replica)
+
     def _forget(self, replica: ReplicaId) -> None:
         with self._guard:
             self._asked = {identity for identity in self._asked if census.identify(identity.pid) == identity}

@@ -46,6 +46,9 @@ class RemoteRuntime(Runtime):
         """Always empty: a remote server's log is its own."""
         return []
 
+    def look_again(self, replica: ReplicaId) -> None:
+        """See `Runtime.look_again`: nothing is remembered."""
+
     async def list(self) -> Sequence[Seen] | Unknown:
         """See `Runtime.list`."""
         try:

@@ -42,6 +42,11 @@ class Runtime(Protocol):
         """The last `lines` lines that the replica wrote, also after it has gone; empty when there are none."""
         ...
 
+    def look_again(self, replica: ReplicaId) -> None:
+        """What the replica holds has changed at once, as it was put to sleep: the next `list` that begins measures it
+        anew, where figures are remembered for a while."""
+        ...
+
     # Last, for in what follows `list` means this method, in annotations too.
     async def list(self) -> Sequence[Seen] | Unknown:
         """What is there now. Returns within a second."""

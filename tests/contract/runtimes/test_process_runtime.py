@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +248,31 @@ def test_memory_counts_all_processes(processes: ProcessBench) -> None:
         assert isinstance(state, Running)
         assert state.memory_bytes is not None
         assert 64 << 20 < state.memory_bytes < 256 << 20
+
+    asyncio.run(scenario())
+
+
+def test_memory_that_is_given_back_at_once_is_seen_at_the_next_look(processes: ProcessBench) -> None:
+    program = (
+        "import pathlib, sys, time\nheld = bytearray(64 << 20)\nprint('full', flush=True)\n"
+        "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)\n"
+        "held = None\nprint('empty', flush=True)\ntime.sleep(60)"
+    )
+
+    async def scenario() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            go = Path(folder) / "go"
+            runtime = processes.runtime()
+            await runtime.start(ONE, processes.python(program, str(go)), quiet)
+            await wait_for_log(runtime, ONE, "full")
+            full = (await see(runtime))[ONE].state
+            go.touch()
+            await wait_for_log(runtime, ONE, "empty")
+            runtime.look_again(ONE)
+            empty = (await see(runtime))[ONE].state
+        assert isinstance(full, Running)
+        assert isinstance(empty, Running)
+        assert (full.memory_bytes or 0) > 64 << 20 > (empty.memory_bytes or 0) > 0
 
     asyncio.run(scenario())
 

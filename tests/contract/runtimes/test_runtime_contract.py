@@ -201,6 +201,19 @@ def test_a_running_replica_tells_its_memory(local: LocalBench) -> None:
     asyncio.run(scenario())
 
 
+def test_to_look_again_changes_nothing_but_figures(bench: Bench) -> None:
+    async def scenario() -> None:
+        runtime = bench.runtime()
+        runtime.look_again(ReplicaId("never-was"))
+        await runtime.start(ONE, bench.lives(), quiet)
+        before = await see(runtime)
+        runtime.look_again(ONE)
+        assert {id: one.state.__class__ for id, one in (await see(runtime)).items()} == {ONE: Running}
+        assert before.keys() == {ONE}
+
+    asyncio.run(scenario())
+
+
 def test_logs_of_what_never_was_are_empty(bench: Bench) -> None:
     async def scenario() -> None:
         assert await bench.runtime().logs(ReplicaId("never-was"), 10) == []

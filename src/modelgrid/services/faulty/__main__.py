@@ -12,8 +12,9 @@ import sys
 import time
 
 from modelgrid.services.faulty.ending import die, log
+from modelgrid.services.faulty.memory import Memory
 from modelgrid.services.faulty.options import parse_options
-from modelgrid.services.faulty.server import Server, touched
+from modelgrid.services.faulty.server import Server
 
 CHILD_LIFE_S = 600
 
@@ -27,11 +28,12 @@ def main(argv: list[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log(f"starting {options.served} as process {os.getpid()}")
     die_at_start(options)
-    hold = [touched(options.eat_memory)] if options.eat_memory else []
+    memory = Memory(options.eat_memory)
+    memory.take()
     if options.spawn_child:
         log(f"child process {spawn_child()}")
     time.sleep(options.start_delay)
-    asyncio.run(Server(options, hold).serve())
+    asyncio.run(Server(options, memory).serve())
 
 
 def die_at_start(options: argparse.Namespace) -> None:

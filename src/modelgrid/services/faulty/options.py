@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from modelgrid.services import faulty
-from modelgrid.services.faulty import ways
+from modelgrid.services.faulty import sleep, ways
 
 
 def parse_options(argv: list[str] | None) -> argparse.Namespace:
@@ -41,6 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--refuse-stop", action="store_true", help="ignore SIGTERM")
     add("--stop-delay", type=float, default=0, metavar="S", help="take this long to stop")
     add("--eat-memory", type=ways.size, default=0, metavar="SIZE", help="hold this much memory, e.g. 500MiB")
+    add("--sleepable", action="store_true", help="sleep and wake as vLLM does; asleep the memory is given back")
+    add("--sleep-delay", type=float, default=0, metavar="S", help="take this long to fall asleep")
+    add("--wake-delay", type=float, default=0, metavar="S", help="take this long to wake")
+    add(
+        "--sleep-fault",
+        choices=(*sleep.FAULTS, "lie"),
+        help="when told to sleep: hang, error (500), lose (the answer), die, lie (say so, and keep the memory)",
+    )
+    add("--wake-fault", choices=sleep.FAULTS, help="when told to wake: hang, error, lose, die")
+    add("--sleep-faults", type=int, default=1_000_000, metavar="N", help="so many times these faults hold")
     add("--eat-per-request", type=ways.size, default=0, metavar="SIZE", help="and this much more for each request")
     add("--spawn-child", action="store_true", help="start a child in a session of its own that must be cleaned up")
     ways.add_arguments(parser)

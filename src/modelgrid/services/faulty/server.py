@@ -18,6 +18,8 @@ from modelgrid.services.faulty import endpoints, messages, realtime
 from modelgrid.services.faulty.answer import Answer, Json, Sender, error, of_json
 from modelgrid.services.faulty.call import Call, Kept
 from modelgrid.services.faulty.ending import die, log
+from modelgrid.services.faulty.memory import Memory
+from modelgrid.services.faulty.sleep import CLOSE, Sleep
 from modelgrid.services.faulty.ways import HEADER, NONE_OF_THEM, UnknownWay, Ways, from_header
 from modelgrid.services.faulty.wire import (
     READ_LIMIT,
@@ -35,13 +37,6 @@ KEPT = 1000  # requests that are remembered
 BODIES_LIMIT = 64 << 20  # of the bodies that are remembered with them
 
 
-def touched(size: int) -> bytearray:
-    """Memory that is really resident: every page was written to."""
-    memory = bytearray(size)
-    memory[::4096] = b"\1" * len(range(0, size, 4096))
-    return memory
-
-
 def past(count: int | None, number: int) -> bool:
     """Whether a fault that begins after `count` requests holds for request `number`."""
     return count is not None and number > count
@@ -50,9 +45,10 @@ def past(count: int | None, number: int) -> bool:
 class Server:
     """The server, and what it counts."""
 
-    def __init__(self, options: argparse.Namespace, hold: list[bytearray]) -> None:
+    def __init__(self, options: argparse.Namespace, memory: Memory) -> None:
         self.options = options
-        self.hold = hold
+        self.sleep = Sleep(options, memory)
+        self.hold: list[Memory] = []
         self.kept = Kept()
         self.started = time.monotonic()
         self.posts = 0
@@ -61,6 +57,7 @@ class Server:
         self.left = 0  # clients that left before their answer had ended
         self.accepted = 0  # connections
         self.malformed = 0
+        self.asked_asleep = 0  # requests that came while it slept: none should
         self.seen: collections.deque[Exchange] = collections.deque(maxlen=KEPT)
         self.bodies: collections.deque[Body] = collections.deque()
         self.bodies_bytes = 0
@@ -119,9 +116,11 @@ class Server:
         if connection.ways is not None and connection.ways.stale:
             self.seen.append(exchange)
             return False
-        page = self._page(head)
+        page = self._page(head) or await self.sleep.answer(head.method, head.path)
         if page is None:
             return await self._counted(connection, exchange)
+        if page is CLOSE:
+            return False
         if page.status == 0:
             await asyncio.Event().wait()
         return await Sender(connection, exchange, NONE_OF_THEM).send(page)
@@ -181,6 +180,8 @@ class Server:
             "accepted": self.accepted,
             "connections": len(self.tasks),
             "malformed": self.malformed,
+            "asked_asleep": self.asked_asleep,
+            "slept": self.sleep.times,
         }
 
     # what it is for
@@ -273,12 +274,16 @@ class Server:
         is_counted = exchange.head.method not in ("GET", "HEAD")
         if not self._has_key(exchange.head):
             return self._error(exchange.head, 401, "the engine's key is missing or wrong")
+        if self.sleep.is_sleeping:
+            self.asked_asleep += 1
+            return self._error(exchange.head, 500, "it sleeps")
         if is_counted and past(options.crash_after, number):
             die(f"RuntimeError: told to crash after {options.crash_after} requests", 1)
         if ways.hang or (is_counted and past(options.hang_after, number)):
             await asyncio.Event().wait()
         if options.eat_per_request and is_counted:
-            self.hold.append(touched(options.eat_per_request))
+            self.hold.append(Memory(options.eat_per_request))
+            self.hold[-1].take()
         if ways.delay:
             await asyncio.sleep(ways.delay)
         if is_counted and past(options.error_after, number):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from modelgrid.controller.metrics import render
 from modelgrid.controller.naps import Naps
 from modelgrid.controller.needs import accelerator
 from modelgrid.controller.probes import Probes, phases_in_ms
+from modelgrid.controller.pulse import Pulses
 from modelgrid.controller.settings import Settings
 from modelgrid.controller.sizes import Sizes
 from modelgrid.controller.slots import Named, allot, recovered
@@ -114,6 +116,7 @@ class Controller:
         self._link = Link(self._heard, self._lost)
         self._traffic = Traffic(settings.config.gateway.workers, clock())
         self._totals = Totals()
+        self._pulses = Pulses()
         self._measured = Measured(store.runs())
         self._sizes = Sizes(launches.models, self.wake, clock, lambda: launches.machine, self._measured)
         self._calls = Calls(runtimes, launches, self.wake, clock)
@@ -250,6 +253,7 @@ class Controller:
             self._naps.learn(before_lap, lap.replicas)
             self._learn(before_lap, lap.replicas)
             self._replicas, self._failures = lap.replicas, lap.failures
+            self._beat(facts.now)
             self._fleet = self._picture(facts.now, blind)
             actions = wind_down(self._fleet) if self._stopping.is_set() else plan(self._fleet)
             self._replicas = apply(self._fleet, actions)
@@ -371,6 +375,16 @@ class Controller:
         models = [self._model(spec) for spec in self._settings.config.models]
         return Fleet(now, (self._launches.machine,), tuple(models), self._replicas, self._next, blind, held)
 
+    def _beat(self, now: float) -> None:
+        """What was told since the last lap goes into the models' pulses."""
+        own: defaultdict[ModelName, list[Replica]] = defaultdict(list)
+        for replica in self._replicas:
+            own[replica.model].append(replica)
+        models = self._settings.config.models
+        for spec in models:
+            self._pulses.beat(spec, own[spec.name], self._traffic.waiting(spec.name)[0], now)
+        self._pulses.keep(spec.name for spec in models)
+
     def _learn(self, fleet: Fleet, replicas: Iterable[Replica]) -> None:
         models = {model.spec.name: model for model in fleet.models}
         self._measured.learn(models, replicas, self._seen, {machine.name: machine for machine in fleet.machines})
@@ -390,6 +404,7 @@ class Controller:
             wish=self._wish(spec.name, waiting),
             load_s=self._measured.load_s(spec.name),
             rate=self._traffic.rates.get(spec.name, Rate()),
+            pulse=self._pulses.last(spec.name),
         )
 
     def _wish(self, name: ModelName, waiting: int) -> Wish | None:
@@ -621,6 +636,7 @@ class Controller:
                     self.wake()
             case Load():
                 self._traffic.load(worker, message, now)
+                self._pulses.load(message)
                 self._totals.take(worker, message.meters)
                 if any(replica.state is State.DRAINING for replica in self._replicas):
                     self.wake()

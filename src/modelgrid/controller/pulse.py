@@ -10,6 +10,7 @@ from modelgrid.spec import Load, ModelName, ModelSpec, Replica, State
 from modelgrid.spec.pulse import Pulse
 
 _TTFT = 1_024  # first tokens of a model that are kept until the next lap: the newest
+_NEVER = ("", Pulse())
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class Pulses:
 
     def beat(self, spec: ModelSpec, replicas: Sequence[Replica], waiting: int, now: float) -> Pulse:
         """The pulse of a model, with all that was told until now. `replicas` are its own, in any state."""
-        revision, pulse = self._pulses.get(spec.name, ("", Pulse()))
+        revision, pulse = self._pulses.get(spec.name, _NEVER)
         news = self._news.pop(spec.name, _News())
         ready = [replica for replica in replicas if replica.state is State.READY]
         busy = [replica.in_flight for replica in ready]
@@ -59,6 +60,10 @@ class Pulses:
         pulse = fold(pulse if revision == spec.revision else Pulse(), told, now, spec.scaling)
         self._pulses[spec.name] = (spec.revision, pulse)
         return pulse
+
+    def last(self, name: ModelName) -> Pulse:
+        """The pulse of a model as of its last beat."""
+        return self._pulses.get(name, _NEVER)[1]
 
     def keep(self, names: Iterable[ModelName]) -> None:
         """Forget all other models."""

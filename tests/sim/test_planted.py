@@ -34,7 +34,7 @@ def test_a_planted_bug_is_noticed(bug: Plant) -> None:
 
 def test_a_large_model_that_has_to_hope_is_noticed() -> None:
     with planted(bugs.large_models_have_to_hope):
-        assert longest_wait_beside_small_ones_s(0) > 45.0
+        assert longest_wait_beside_small_ones_s(0) > 70.0
 
 
 def first_world(bug: Plant) -> int | None:

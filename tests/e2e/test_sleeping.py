@@ -22,7 +22,7 @@ AWAKE, EATEN, BARE = "200MiB", "150MiB", 70 * MIB
 
 def sleeper(*arguments: str, **more: Any) -> dict[str, Any]:
     """One that is woken sooner than it is loaded: else it would be stopped."""
-    slow = ("--start-delay", "1.5")
+    slow = ("--start-delay", "1.2")
     return faulty("--sleepable", "--eat-memory", EATEN, *slow, *arguments, memory=AWAKE, sleep=1, **more)
 
 
@@ -89,32 +89,24 @@ def test_models_take_turns_in_their_memory_and_none_is_loaded_twice(make_daemon:
         page = client.get("/metrics").text
     assert 'modelgrid_model_state{model="a",state="asleep"} 1.0' in page
     assert 'modelgrid_wake_seconds_count{model="b"} 3.0' in page
-
-
-def test_people_are_told_that_a_model_sleeps(make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon({"a": sleeper(), "b": sleeper()}, memory=BUDGET).start()
-    ask(daemon, "a")
-    ask(daemon, "b")
-    rest(daemon, "a")
     assert daemon.model("a").state == "asleep"
     assert "asleep" in daemon.run("status").stdout
-    why = daemon.run("why", "a").stdout
-    assert "sleep" in why
-    assert "b" in why
+    assert "sleep" in daemon.run("why", "a").stdout
+    assert daemon.run("stop").returncode == 0
+    assert daemon.processes() == []
 
 
-@pytest.mark.parametrize("fault", ["hang", "error", "lose", "die", "lie"])
+@pytest.mark.parametrize("fault", ["hang", "lie"])
 def test_a_sleep_that_fails_costs_no_request(make_daemon: MakeDaemon, fault: str) -> None:
     bad = sleeper("--sleep-fault", fault, "--sleep-faults", "1", start_timeout="8s", stop_grace="1s")
     daemon = make_daemon({"a": bad, "b": sleeper()}, memory=BUDGET).start()
     for model in ("a", "b", "a", "b"):
         ask(daemon, model)
         assert daemon.status().memory_planned_bytes <= 300 * MIB
-    starts = count(daemon, "a", "start")
-    assert starts == (1 if fault == "lose" else 2)
+    assert count(daemon, "a", "start") == 2
 
 
-@pytest.mark.parametrize("fault", ["hang", "error", "lose", "die"])
+@pytest.mark.parametrize("fault", ["error", "lose", "die"])
 def test_a_waking_that_fails_costs_no_request(make_daemon: MakeDaemon, fault: str) -> None:
     bad = sleeper("--wake-fault", fault, "--sleep-faults", "1", start_timeout="8s", stop_grace="1s")
     daemon = make_daemon({"a": bad, "b": sleeper()}, memory=BUDGET).start()
@@ -123,16 +115,7 @@ def test_a_waking_that_fails_costs_no_request(make_daemon: MakeDaemon, fault: st
     assert count(daemon, "a", "start") == (1 if fault == "lose" else 2)
 
 
-def test_one_that_dies_asleep_is_started_anew(make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon({"a": sleeper(), "b": sleeper()}, memory=BUDGET).start()
-    ask(daemon, "a")
-    ask(daemon, "b")
-    psutil.Process(rest(daemon, "a").pid).kill()
-    ask(daemon, "a")
-    assert count(daemon, "a", "start") == 2
-
-
-def test_a_controller_that_is_killed_finds_what_sleeps_asleep(make_daemon: MakeDaemon) -> None:
+def test_what_sleeps_outlives_the_controller_and_is_started_anew_where_it_dies(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon({"a": sleeper(), "b": sleeper()}, memory=BUDGET).start()
     ask(daemon, "a")
     ask(daemon, "b")
@@ -142,6 +125,9 @@ def test_a_controller_that_is_killed_finds_what_sleeps_asleep(make_daemon: MakeD
     ask(daemon, "a")
     assert pid_of(daemon, "a") == sleeping.pid
     assert count(daemon, "a", "start") == 1
+    psutil.Process(rest(daemon, "b").pid).kill()
+    ask(daemon, "b")
+    assert count(daemon, "b", "start") == 2
 
 
 @pytest.mark.parametrize(("argument", "step"), [("--sleep-delay", "falling asleep"), ("--wake-delay", "waking")])
@@ -177,15 +163,6 @@ def test_one_that_sleeps_is_stopped_by_an_unload_and_with_its_model(make_daemon:
     daemon.write(daemon.config)
     until("b is gone", lambda: not daemon.replicas("b"))
     assert len(daemon.engines()) == 1
-
-
-def test_everything_ends_also_what_sleeps(make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon({"a": sleeper(), "b": sleeper()}, memory=BUDGET).start()
-    ask(daemon, "a")
-    ask(daemon, "b")
-    rest(daemon, "a")
-    assert daemon.run("stop").returncode == 0
-    assert daemon.processes() == []
 
 
 TARGETS = (

@@ -51,7 +51,7 @@ class Naps:
 
     def learn(self, before: Fleet, after: Iterable[Replica]) -> None:
         """Take in a lap: the fleet before it was looked at, with what was measured, and the replicas thereafter."""
-        turned = {replica.id: replica.turning for replica in before.replicas if replica.turning is not None}
+        turned = {replica.id: replica.turning for replica in before.replicas if replica.state is State.ASLEEP}
         now = before.now
         for replica in after:
             key = (replica.model, replica.revision)

@@ -26,7 +26,7 @@ _LEGEND = 24
 _MOST_DEVICES = 16
 _MOST_COLOURS = 10
 _SLICES = 300
-_THINNEST = 0.4  # what would be narrower is not drawn
+_THINNEST = 0.8  # what would be narrower is not drawn
 
 # Told apart by people who see colours differently as well, on white and on black.
 _COLOURS = (

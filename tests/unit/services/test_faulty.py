@@ -201,3 +201,39 @@ def test_a_chunked_body_and_a_second_request_on_one_connection_are_read(faulty: 
             got += piece
     assert got.count(b"HTTP/1.1 200 OK") == 2
     assert b'"body": "{}"' in got
+
+
+def test_it_gives_its_memory_back_when_it_sleeps(faulty: Faulty) -> None:
+    program = faulty("--sleepable", "--eat-memory", "100MiB")
+    process = psutil.Process(program.process.pid)
+    assert process.memory_info().rss > 100 << 20
+    for _ in range(2):
+        assert program.post("/sleep?level=1").status_code == 200
+        assert program.get("/is_sleeping").json() == {"is_sleeping": True}
+        assert process.memory_info().rss < 100 << 20
+        assert program.post(CHAT).status_code == 500
+        assert program.post("/wake_up").status_code == 200
+        assert program.get("/is_sleeping").json() == {"is_sleeping": False}
+        assert process.memory_info().rss > 100 << 20
+        assert program.post(CHAT).status_code == 200
+    assert program.get("/faulty/requests").json()["asked_asleep"] == 2
+
+
+def test_what_can_not_sleep_has_no_such_path(faulty: Faulty) -> None:
+    program = faulty()
+    assert program.post("/sleep?level=1").status_code == 404
+    assert program.get("/is_sleeping").status_code == 404
+
+
+def test_it_fails_to_sleep_and_to_wake_as_it_is_told(faulty: Faulty) -> None:
+    program = faulty("--sleepable", "--sleep-fault", "error", "--wake-fault", "lose", "--sleep-faults", "2")
+    assert program.post("/sleep").status_code == 500
+    assert program.get("/is_sleeping").json() == {"is_sleeping": False}
+    lies = faulty("--sleepable", "--eat-memory", "100MiB", "--sleep-fault", "lie")
+    assert lies.post("/sleep").status_code == 200
+    assert lies.get("/is_sleeping").json() == {"is_sleeping": True}
+    assert psutil.Process(lies.process.pid).memory_info().rss > 100 << 20
+    loses = faulty("--sleepable", "--sleep-fault", "lose", "--sleep-faults", "1")
+    with pytest.raises(httpx.RemoteProtocolError):
+        loses.post("/sleep")
+    assert loses.get("/is_sleeping").json() == {"is_sleeping": True}

@@ -43,7 +43,7 @@ def memory_is_free_at_the_stop(patch: pytest.MonkeyPatch) -> None:
 
 def nobody_has_a_turn(patch: pytest.MonkeyPatch) -> None:
     """Who was just loaded may be made to go at once, busy or not."""
-    patch.setattr(evict, "_has_had_its_turn", lambda replica, *more: replica.state is State.READY)
+    patch.setattr(evict, "_has_had_its_turn", lambda replica, now: replica.state is State.READY)
 
 
 def stops_are_not_repeated(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ SEEDS ?= 300
 RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check unit contract sim e2e fuzz compiled unit-compiled bench-gateway lock clean
+.PHONY: help setup run test check unit contract sim e2e fuzz compiled unit-compiled bench-gateway bench-planner bench-autoscale bench-laps lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,6 +69,15 @@ endif
 
 bench-gateway: setup compiled ## what the gateway costs beside nginx and the routers of others: ARGS=--quick, ARGS=--help
 	$(BIN)/python -m bench.gateway $(ARGS)
+
+bench-planner: setup ## the planner beside first-come swapping, LRU and llama-swap's scheduler: ARGS=--real, ARGS=--help
+	$(BIN)/python -m bench.planner $(ARGS)
+
+bench-autoscale: setup ## the autoscaler beside fixed replicas and target-ongoing-requests scalers (four minutes)
+	$(BIN)/python -m bench.autoscale $(ARGS)
+
+bench-laps: setup ## what a lap of observe and plan takes, from 125 models to 2,000
+	$(BIN)/python -m bench.laps $(ARGS)
 
 lock: setup ## pin the requirements anew, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -436,7 +436,7 @@ class ModelSection(_Section):
     )
     sleep: Sleep = Field(
         default=None,
-        description="Whether a replica may sleep instead of being stopped, where room is needed (engine vllm): `1` "
+        description="Whether a replica may sleep instead of being stopped, where room is needed (vllm, custom): `1` "
         "keeps its weights in main memory, `2` reads them again; `off`, as when absent, stops it.",
     )
     limits: LimitsSection = Field(default=LimitsSection(), description="What its callers may use at most.")

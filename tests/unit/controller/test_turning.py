@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from modelgrid.controller.naps import AGAIN_S, Naps
+from modelgrid.controller.probe import FoundAsleep, until_served
 from modelgrid.controller.turn import TurnError, put_to_sleep, wake
 from modelgrid.controller.turns import Turns
 from modelgrid.spec import (
@@ -191,6 +192,15 @@ def test_an_engine_that_does_not_say_whether_it_sleeps_can_not_be_trusted_to() -
 
     with pytest.raises(TurnError, match="not whether it sleeps"):
         _play(Sleeper(), scene)
+
+
+def test_one_that_is_found_asleep_is_not_waited_for() -> None:
+    async def scene(engine: Sleeper, client: httpx.AsyncClient) -> None:
+        await until_served(client, engine.running, LAUNCH, lambda _: None)
+
+    _play(Sleeper(), scene)
+    with pytest.raises(FoundAsleep, match="nobody here has put it to sleep"):
+        _play(Sleeper(is_sleeping=True), scene)
 
 
 def test_turns_are_told_once_each_and_forgotten_when_they_are_over() -> None:

@@ -130,7 +130,7 @@ def test_room_is_made_before_one_is_woken() -> None:
 
 
 def test_a_request_for_what_is_falling_asleep_starts_no_second_one() -> None:
-    for falling in (drained(in_flight=1), asleep(turning="asleep")):
+    for falling in (drained("a-1", 4, 1, in_flight=1), asleep("a-1", 4, 1, turning="asleep")):
         assert plan(fleet([sleeper(memory_bytes=4, waiting=1)], [falling])) == []
 
 

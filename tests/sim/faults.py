@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, fields
 
 
@@ -31,6 +32,11 @@ class Faults:
     edit: float = 0.0  # somebody changes the configuration
     wish: float = 0.0
 
+    def happens(self, fault: str, dice: random.Random) -> bool:
+        """Whether this one comes true now."""
+        chance: float = getattr(self, fault)
+        return chance > 0.0 and dice.random() < chance
+
 
 def harsh(how: float) -> Faults:
     """Everything goes wrong; at 1.0 so that what is there mostly gets somewhere."""
@@ -38,7 +44,7 @@ def harsh(how: float) -> Faults:
         lose_start=0.1,
         lose_start_reply=0.1,
         lose_stop=0.1,
-        lose_turn=0.1,
+        lose_turn=0.3,
         late_reply=0.2,
         list_twice=0.05,
         ignore_stop=0.1,

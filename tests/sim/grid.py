@@ -81,6 +81,7 @@ class Grid:
     away: dict[str, float] = field(default_factory=dict)  # machines, and until when
     blind: dict[str, float] = field(default_factory=dict)  # runtimes, and until when
     violations: list[str] = field(default_factory=list)
+    met: set[str] = field(default_factory=set)  # faults that came true
     _lists: dict[str, dict[ReplicaId, Seen]] = field(default_factory=dict)  # what each runtime answered last
     _served: frozenset[ReplicaId] = frozenset()
     _slept: dict[ReplicaId, float] = field(default_factory=dict)  # and when that is heard
@@ -93,11 +94,10 @@ class Grid:
         self.started[id] += 1
         if self.started[id] > 1 and (id in self.processes or id in self.calls):
             self.violations.append(f"second start of {id}")
-        roll = self.dice.random()
         ends = self.time + self.dice.choice([0.0, TICK_S, 4 * TICK_S])
-        if roll < self.faults.lose_start:
+        if self._happens("lose_start"):
             self.calls[id] = Call(replica, ends, False, "the call was lost")
-        elif roll < self.faults.lose_start + self.faults.lose_start_reply:
+        elif self._happens("lose_start_reply"):
             self.calls[id] = Call(replica, ends, True, "the answer was lost")
         else:
             self.calls[id] = Call(replica, ends, True, None)
@@ -107,14 +107,14 @@ class Grid:
         call = self.calls.get(id)
         if call is not None:
             if call.error != "cancelled":
-                late = self.dice.choice([0, 1, 3]) * TICK_S if self._happens(self.faults.late_reply) else 0.0
+                late = self.dice.choice([0, 1, 3]) * TICK_S if self._happens("late_reply") else 0.0
                 makes = call.makes_process and self.dice.random() < 0.3
                 self.calls[id] = Call(call.replica, self.time + late, makes, "cancelled")
                 if not late:
                     self._finish(id)
             return
         process = self.processes.get(id)
-        if process is None or self._is_away(process) or self._happens(self.faults.lose_stop):
+        if process is None or self._is_away(process) or self._happens("lose_stop"):
             return
         if process.exited and not process.children:
             del self.processes[id]
@@ -131,7 +131,7 @@ class Grid:
         process = self.processes.get(id)
         if process is None or process.exited or process.hung_since is not None or self._is_away(process):
             return
-        if self._happens(self.faults.lose_turn):
+        if self._happens("lose_turn"):
             if self.dice.random() < 0.3:
                 self.turn_errors[id] = "no answer"
         elif replica.turning == "awake":
@@ -170,7 +170,7 @@ class Grid:
         for id, process in list(self.processes.items()):
             self._live(id, process)
         for runtime in ("process", "other"):
-            if self._happens(self.faults.blind):
+            if self._happens("blind"):
                 self.blind[runtime] = self.time + self.dice.uniform(1, 10)
         self.blind = {runtime: until for runtime, until in self.blind.items() if until > self.time}
 
@@ -184,20 +184,20 @@ class Grid:
         if process.stop_at is not None and process.stop_at <= self.time:
             self._end(id)
         elif process.exited:
-            if not process.children and self._happens(self.faults.forget):
+            if not process.children and self._happens("forget"):
                 del self.processes[id]
-        elif self._happens(self.faults.crash):
+        elif self._happens("crash"):
             process.exited = "exited with code 1"
             process.children = self.dice.choice([0, 0, 1])
             self.broken(id)
         elif process.hung_since is None:
-            if self._happens(self.faults.hang):
+            if self._happens("hang"):
                 process.hung_since = self.time
-            elif self._happens(self.faults.grow):
+            elif self._happens("grow"):
                 process.excess += self.dice.randint(1, 4)
             elif process.asleep_at is not None and process.asleep_at <= self.time:
                 process.is_asleep, process.asleep_at = True, None
-                late_s = self.dice.choice([0, 1, 3]) * TICK_S if self._happens(self.faults.late_reply) else 0.0
+                late_s = self.dice.choice([0, 1, 3]) * TICK_S if self._happens("late_reply") else 0.0
                 self._slept[id] = self.time + late_s
 
     def _machines_come_and_go(self) -> None:
@@ -206,7 +206,7 @@ class Grid:
                 if self.away[machine.name] <= self.time and not self.blind:  # it is back once it was looked at
                     del self.away[machine.name]
                     self._lists.clear()
-            elif len(self.machines) > 1 and self._happens(self.faults.machine_goes):
+            elif len(self.machines) > 1 and self._happens("machine_goes"):
                 self.away[machine.name] = self.time + self.dice.uniform(2, 60)
                 if self.dice.random() < 0.5:  # it was switched off; else nobody can speak to it
                     for id in [id for id, process in self.processes.items() if self._is_away(process)]:
@@ -214,6 +214,7 @@ class Grid:
 
     def _finish(self, id: ReplicaId) -> None:
         call = self.calls.pop(id)
+        self._lists.clear()  # a start ends when the list shows it
         if self._is_away(call.replica):
             self.errors[id] = "no such machine"
             return
@@ -225,7 +226,7 @@ class Grid:
     def _appear(self, replica: Replica) -> None:
         if replica.id in self.processes or self._is_away(replica):
             return
-        load_s = NEVER if self._happens(self.faults.never_ready) else self.dice.uniform(0.5, 8.0)
+        load_s = NEVER if self._happens("never_ready") else self.dice.uniform(0.5, 8.0)
         self.processes[replica.id] = Process(
             replica.id,
             replica.model,
@@ -234,7 +235,7 @@ class Grid:
             replica.machine,
             replica.shares,
             ready_at=self.time + load_s,
-            ignores_stop=self._happens(self.faults.ignore_stop),
+            ignores_stop=self._happens("ignore_stop"),
         )
 
     def _is_away(self, what: Process | Replica) -> bool:
@@ -260,8 +261,9 @@ class Grid:
         found: dict[ReplicaId, Seen] = {}
         for runtime in ("process", "other"):
             if runtime in self.blind:
+                self._lists.pop(runtime, None)
                 continue
-            is_repeated = runtime in self._lists and not self.away and self._happens(self.faults.list_twice)
+            is_repeated = runtime in self._lists and not self.away and self._happens("list_twice")
             if not is_repeated:
                 self._lists[runtime] = fresh[runtime]
             found |= self._lists[runtime]
@@ -272,7 +274,7 @@ class Grid:
     def served(self) -> frozenset[ReplicaId]:
         """Who answers; also who did, where that is told late."""
         now = frozenset(p.replica for p in self.processes.values() if p.is_up and p.ready_at <= self.time)
-        told = now | self._served if self._happens(self.faults.late_reply) else now
+        told = now | self._served if self._happens("late_reply") else now
         self._served = now
         return told
 
@@ -300,12 +302,15 @@ class Grid:
 
     def forget(self, kept: frozenset[ReplicaId]) -> None:
         """Nobody asks for the others any more, unless their answers come late."""
-        if not self._happens(self.faults.late_reply):
+        if not self._happens("late_reply"):
             self.errors = {id: why for id, why in self.errors.items() if id in kept}
             self.turn_errors = {id: why for id, why in self.turn_errors.items() if id in kept}
 
-    def _happens(self, chance: float) -> bool:
-        return chance > 0.0 and self.dice.random() < chance
+    def _happens(self, fault: str) -> bool:
+        happens = self.faults.happens(fault, self.dice)
+        if happens:
+            self.met.add(fault)
+        return happens
 
 
 def most_of(shares: Iterable[Share], others: Iterable[Share]) -> tuple[Share, ...]:

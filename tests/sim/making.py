@@ -38,7 +38,7 @@ def make_world(seed: int) -> World:
     for name, spec in specs.items():
         if not spec.scaling.min:
             needs[name] = _need(dice, needs[name].memory_bytes or 0, size - kept, most_gpus)
-            if most_gpus and dice.random() < 0.3 and needs[name].gpus is None and needs[name].memory_bytes:
+            if most_gpus and dice.random() < 0.6 and needs[name].gpus is None and needs[name].memory_bytes:
                 memory = needs[name].memory_bytes or 0
                 sleeps[name] = Asleep(dice.choice([0.0, 0.1, 0.25]), max(1, memory // 2), wake_s=1.0)
     how = dice.choice([0.0, 0.3, 1.0, 3.0])

@@ -15,7 +15,7 @@ import pytest
 
 from modelgrid.planner import Facts, backoff, evict, life
 from modelgrid.planner.life import Lap
-from modelgrid.spec import Fleet, Model, Replica, Seen, State
+from modelgrid.spec import Failures, Fleet, Model, Replica, Seen, State
 from sim.world import World
 
 plan = importlib.import_module("modelgrid.planner.plan")  # the package has a function of this name
@@ -43,7 +43,7 @@ def memory_is_free_at_the_stop(patch: pytest.MonkeyPatch) -> None:
 
 def nobody_has_a_turn(patch: pytest.MonkeyPatch) -> None:
     """Who was just loaded may be made to go at once, busy or not."""
-    patch.setattr(evict, "_has_had_its_turn", lambda replica, now: replica.state is State.READY)
+    patch.setattr(evict, "_has_had_its_turn", lambda replica, *more: replica.state is State.READY)
 
 
 def stops_are_not_repeated(patch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,23 @@ def a_clock_never_goes_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(life, "_not_ahead", lambda failures, now: failures)
 
 
+# This was no plant: the planner had it.
+
+
+def one_that_stays_up_hides_the_others(patch: pytest.MonkeyPatch) -> None:
+    """A replica that was ready all along makes up for another that fails beside it."""
+    observe = World.observe
+
+    def forgiving(world: World, fleet: Fleet, facts: Facts) -> Lap:
+        lap = observe(world, fleet, facts)
+        stable = [r for r in lap.replicas if r.state is State.READY and facts.now - r.since >= backoff.STABLE_S]
+        return replace(lap, failures=lap.failures | {replica.model: Failures() for replica in stable})
+
+    patch.setattr(World, "observe", forgiving)
+
+
 BUGS: tuple[Plant, ...] = (
+    one_that_stays_up_hides_the_others,
     memory_is_free_at_the_stop,
     nobody_has_a_turn,
     stops_are_not_repeated,

@@ -47,8 +47,8 @@ def unfinished(world: World) -> str | None:
             return f"{name} has {ready} of {spec.scaling.min} replicas: {world.failures.get(name)}"
     if lost := set(world.grid.processes) - {replica.id for replica in world.replicas}:
         return f"nobody knows of {lost}"
-    if not world.callers.answered:
-        return "nobody was answered"
+    if not world.callers.answered and not world.callers.refused:
+        return "nobody got an answer"
     return None
 
 

@@ -121,7 +121,7 @@ class World:
     # the controller's loop
 
     def _lap(self) -> None:
-        if self._happens(self.faults.store_lost):
+        if self._happens("store_lost"):
             self.kept = Kept(next=self._older_next())
             self.checks.forgotten()
             self._restart()
@@ -186,6 +186,7 @@ class World:
         self._is_routed = True
 
     def _do(self, action: Action) -> None:
+        self.grid.met.add(type(action).__name__)
         match action:
             case Start(replica=id):
                 self.grid.start(self._replica(id))
@@ -201,7 +202,7 @@ class World:
     def _death(self, actions: Sequence[Action]) -> int | None:
         """At which action this controller dies: before the save at 0, before the first at 1, after the last at one
         more than there are; None: not in this lap."""
-        return self.dice.randint(0, len(actions) + 1) if self._happens(self.faults.controller_dies) else None
+        return self.dice.randint(0, len(actions) + 1) if self._happens("controller_dies") else None
 
     def _die(self) -> None:
         self._away_until = self.grid.time + self.dice.choice([0.0, 0.0, AWAY_S])
@@ -231,7 +232,7 @@ class World:
     def _facts(self) -> Facts:
         grid = self.grid
         served = grid.served()
-        in_flight = {} if not self._is_routed or self._happens(self.faults.workers_unheard) else self._in_flight()
+        in_flight = {} if not self._is_routed or self._happens("workers_unheard") else self._in_flight()
         return Facts(
             now=self.now,
             starting=frozenset(grid.calls),
@@ -288,22 +289,24 @@ class World:
     # what people and clocks do
 
     def _meddle(self) -> None:
-        faults = self.faults
-        if self._happens(faults.store_fails):
+        if self._happens("store_fails"):
             self._unwritable_until = self.grid.time + self.dice.uniform(0.5, 5.0)
-        if self._happens(faults.clock_jumps):
+        if self._happens("clock_jumps"):
             far_s = self.dice.choice([2.0, 60.0, 3600.0, LONGEST_JUMP_S])
             self.skew_s += self.dice.uniform(-far_s, far_s)
-        if self._happens(faults.edit):
+        if self._happens("edit"):
             name = self.dice.choice(sorted(self.specs))
             self.specs[name] = replace(self.specs[name], args=(str(self.grid.time),))
-        if self._happens(faults.wish):
+        if self._happens("wish"):
             name = self.dice.choice(sorted(self.specs))
             self.wishes[name] = self.dice.choice([Wish.LOADED, Wish.UNLOADED])
             self.wishes.pop(self.dice.choice(sorted(self.specs)), None)
 
-    def _happens(self, chance: float) -> bool:
-        return chance > 0.0 and self.dice.random() < chance
+    def _happens(self, fault: str) -> bool:
+        happens = self.faults.happens(fault, self.dice)
+        if happens:
+            self.grid.met.add(fault)
+        return happens
 
 
 def taken_over(replica: Replica, now: float) -> Replica:

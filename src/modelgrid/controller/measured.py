@@ -6,6 +6,7 @@ What is learnt of a replica counts once it has gone. While it runs, its plan and
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from statistics import median
@@ -25,6 +26,9 @@ class Measured:
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self._runs: dict[ReplicaId, Run] = {run.replica: run for run in runs}
+        self._of: defaultdict[str, set[ReplicaId]] = defaultdict(set)  # by model
+        for run in self._runs.values():
+            self._of[run.model].add(run.replica)
         self._written = dict(self._runs)
         self._alive: frozenset[ReplicaId] = frozenset()
 
@@ -69,10 +73,11 @@ class Measured:
         self._written |= {run.replica: run for run in runs}
         for old in sorted(self._runs.values(), key=lambda run: run.at)[:-RUNS_KEPT]:
             del self._runs[old.replica]
+            self._of[old.model].discard(old.replica)
             self._written.pop(old.replica, None)
 
     def _newest(self, name: str) -> list[Run]:
-        return sorted((run for run in self._runs.values() if run.model == name), key=lambda run: -run.at)
+        return sorted((self._runs[id] for id in self._of.get(name, ())), key=lambda run: -run.at)
 
     def _learn(self, replica: Replica, seen: Seen | None, machine: Machine) -> None:
         on_gpus = any(share.device != MAIN for share in replica.shares)
@@ -90,6 +95,7 @@ class Measured:
             run = _with_peak(run, seen.state, on_gpus=on_gpus)
         if before is not None or run.load_s is not None or run.memory_bytes is not None:
             self._runs[replica.id] = run
+            self._of[run.model].add(run.replica)
 
 
 def _load_s(replica: Replica) -> float | None:

@@ -11,14 +11,16 @@ import structlog
 
 from modelgrid import weights
 from modelgrid.controller.measured import Measured
-from modelgrid.controller.needs import Sized, accelerator, sized
+from modelgrid.controller.needs import Peak, Sized, accelerator, sized
 from modelgrid.engines import ENGINES
-from modelgrid.spec import Machine, ModelSpec, Need, Unknown
+from modelgrid.spec import Machine, ModelName, ModelSpec, Need, Unknown
 from modelgrid.spec.weights import Weights
 
 ASK_AGAIN_S = 30.0
 
 _Key = tuple[str, str]
+
+_NONE = Weights(0)
 
 log = structlog.get_logger()
 
@@ -40,6 +42,7 @@ class Sizes:
         self._machine = machine
         self._measured = measured
         self._found: dict[_Key, tuple[float, Weights | Unknown]] = {}
+        self._sized: dict[ModelName, tuple[ModelSpec, Machine, Peak | None, Weights | Unknown, Sized | Unknown]] = {}
         self._one_by_one = asyncio.Semaphore(1)
         self._asking: dict[_Key, asyncio.Task[None]] = {}
 
@@ -50,14 +53,17 @@ class Sizes:
 
     def sized(self, spec: ModelSpec) -> Sized | Unknown:
         """The same, and how it came about."""
-        machine = self._machine()
+        machine, found = self._machine(), self.weights(spec)
         peak = self._measured.peak(spec, accelerator(spec, machine))
-        return sized(spec, machine, self.weights(spec), peak)
+        known = self._sized.get(spec.name)  # every lap asks for every model, and the answer hardly ever changes
+        if known is None or known[:3] != (spec, machine, peak) or known[3] is not found:
+            known = self._sized[spec.name] = (spec, machine, peak, found, sized(spec, machine, found, peak))
+        return known[4]
 
     def weights(self, spec: ModelSpec) -> Weights | Unknown:
         """Its weights; none, where it has no source of any."""
         if not has_weights(spec):
-            return Weights(0)
+            return _NONE
         return self._look_up((spec.name, spec.revision), spec.source or "")
 
     def weights_bytes(self, spec: ModelSpec) -> int | None:

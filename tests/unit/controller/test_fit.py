@@ -40,6 +40,9 @@ SEVEN_B = Weights(15_231_271_864, {"BF16": 7_615_616_512}, Shape(28_672, 0, 32_7
 SEVENTY_B = Weights(141_000_000_000, {"BF16": 70_600_000_000}, Shape(163_840, 0, 131_072, 90_112, 128_256))
 
 
+NEW = {"a-1": "gpu0", "b-2": "gpu1"}
+
+
 def replica(name: str, device: str, gib: int, *, in_flight: int = 0, state: State = State.READY) -> Replica:
     model = ModelName(name.rpartition("-")[0])
     shares = (Share(device, gib * GIB),)
@@ -97,6 +100,11 @@ def test_for_busy_ones_it_waits() -> None:
     found = answer(fleet(*busy))
     assert (found.verdict, found.is_possible) == ("waits", True)
     assert "a-1, which is busy, is stopped; requests wait" in found.why
+
+
+def test_one_that_is_busy_and_has_only_come_is_waited_for_as_well() -> None:
+    newcomers = [replace(replica(name, gpu, 70, in_flight=1), ready_at=NOW) for name, gpu in NEW.items()]
+    assert answer(fleet(*newcomers)).verdict == "waits"
 
 
 def test_who_leaves_already_is_waited_for() -> None:

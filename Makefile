@@ -36,10 +36,10 @@ check: setup ## style, types and the map of imports
 	$(BIN)/lint-imports
 
 unit contract: setup ## the fast tests
-	$(BIN)/pytest tests/$@
+	$(BIN)/pytest -n auto tests/$@
 
 sim: setup ## the planner against a world of faults: make sim SEEDS=10000
-	$(BIN)/pytest tests/sim --seeds $(SEEDS)
+	$(BIN)/pytest -n auto tests/sim --seeds $(SEEDS)
 
 e2e: setup ## the real daemon, real sockets, real engines
 	$(BIN)/pytest tests/e2e
@@ -64,7 +64,7 @@ $(COMPILED)/.ready: $(VENV)/.ready pyproject.toml hatch_build.py $(shell find sr
 
 unit-compiled: setup compiled ## the request path's tests again, on what `compiled` has made
 ifdef CAN_COMPILE
-	MODELGRID_COMPILE=1 PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/pytest tests/unit/gateway
+	MODELGRID_COMPILE=1 PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/pytest -n auto tests/unit/gateway
 endif
 
 bench-gateway: setup compiled ## what the gateway costs beside nginx and the routers of others: ARGS=--quick, ARGS=--help

@@ -39,6 +39,7 @@ DRAIN_LIMIT_S = 300.0  # a request that takes longer on a draining replica is cu
 RETRY_AFTER_FULL_S = 30.0
 LEVEL_S = 180.0  # who waits for so long counts for one priority more
 AHEAD_S = 4.0  # each request that waits counts for so much waiting of the oldest
+MOST_AHEAD_S = 60.0  # all of them together
 LEAVING = frozenset({State.DRAINING, State.STOPPING, State.FAILED})
 
 
@@ -272,12 +273,13 @@ def _places_left(spec: ModelSpec, fleet: Fleet) -> int | None:
 
 
 def _urgency(model: Model, now: float) -> tuple[bool, float, float, str]:
-    """Who waits goes first, by priority, and then who waits longest, or is many. Waiting adds to a priority, so that
-    none starves."""
+    """Who waits goes first, by priority, and then who has gone without for longest, or is many. That adds to a priority,
+    so that none starves; and it begins anew for who was just served, or a backlog would bring a model back for ever."""
     if model.waiting_since is None:
         return (True, -model.spec.priority, 0.0, model.spec.name)
-    level = model.spec.priority + (now - model.waiting_since) // LEVEL_S
-    return (False, -level, model.waiting_since - AHEAD_S * model.waiting, model.spec.name)
+    since = max(model.waiting_since, model.last_used)
+    level = model.spec.priority + (now - since) // LEVEL_S
+    return (False, -level, since - min(MOST_AHEAD_S, AHEAD_S * model.waiting), model.spec.name)
 
 
 def _refusal(model: Model, fleet: Fleet) -> Refuse | None:

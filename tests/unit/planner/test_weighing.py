@@ -98,6 +98,9 @@ def test_memory_goes_by_priority_then_to_who_waits_longest_or_is_many() -> None:
     assert first(old, important(new, 1)) == "b"
     assert first(old, model("b", 8, waiting=9, waited_s=10.0, target=99)) == "b"
     assert first(model("a", 8, waiting=1, waited_s=2 * LEVEL_S), important(new, 1)) == "a"
+    served = model("a", 8, waiting=1, waited_s=2 * LEVEL_S, last_used=NOW - 5.0)
+    assert first(served, new) == "b"  # a backlog does not bring it back at once
+    assert first(model("a", 8, waiting=1, waited_s=71.0), model("b", 8, waiting=999, waited_s=10.0, target=999)) == "a"
 
 
 def test_what_is_kept_loaded_takes_no_account_of_who_is_missed() -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelgrid.cli import screen
-from modelgrid.spec import ModelStatus, ReplicaStatus, Status
+from modelgrid.spec import MAIN, ModelStatus, ReplicaStatus, Status
 from modelgrid.spec.units import format_bytes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-_COLUMNS = ("MODEL", "ENGINE", "STATE", "MEMORY", "IN FLIGHT", "WAITING", "USED/SINCE", "WHY")
+_ON = "ON"
+_COLUMNS = ("MODEL", "ENGINE", "STATE", "MEMORY", _ON, "IN FLIGHT", "WAITING", "USED/SINCE", "WHY")
 _NUMBERS = ("MEMORY", "IN FLIGHT", "WAITING", "USED/SINCE")
 _BAR_CELLS = 24
 _WHY_COLUMNS = 28  # at least, or it moves below the table
@@ -33,13 +34,14 @@ def picture(status: Status, *, columns: int | None) -> list[RenderableType]:
 
 def _tables(rows: list[_Row], columns: int | None) -> Iterator[RenderableType]:
     """One table; on a narrow terminal reasons stand below it, rather than in a column of single words."""
-    whole = [row.cells() for row in rows]
-    without = screen.width_of(_COLUMNS[:-1], [cells[:-1] for cells in whole])
+    names = tuple(name for name in _COLUMNS if name != _ON or any(row.on for row in rows))
+    whole = [row.cells(names) for row in rows]
+    without = screen.width_of(names[:-1], [cells[:-1] for cells in whole])
     if columns is None or columns - without >= _WHY_COLUMNS:
-        yield screen.table(_COLUMNS, whole, right=_NUMBERS)
+        yield screen.table(names, whole, right=_NUMBERS)
         return
-    narrow = tuple(name for name in _COLUMNS if name not in ("ENGINE", "WHY"))
-    yield screen.table(narrow, [(row.cells()[0], *row.cells()[2:-1]) for row in rows], right=_NUMBERS)
+    narrow = tuple(name for name in names if name not in ("ENGINE", "WHY"))
+    yield screen.table(narrow, [row.cells(narrow) for row in rows], right=_NUMBERS)
     if reasons := [(row.name.strip(), row.why) for row in rows if row.why]:
         yield ""
         yield screen.table((_COLUMNS[0], "WHY"), reasons)
@@ -55,6 +57,8 @@ def _address(status: Status) -> Text:
 def _memory(status: Status, *, has_bar: bool) -> Text:
     planned, total = status.memory_planned_bytes, status.memory_bytes
     told = f"{_of(planned, total)} planned ({status.memory_source})"
+    if status.main_planned_bytes and status.main_bytes:
+        told += f", {_of(status.main_planned_bytes, status.main_bytes)} of main memory"
     if not has_bar:
         return screen.text(f"memory {told}")
     full = min(_BAR_CELLS, round(_BAR_CELLS * planned / total)) if total else 0
@@ -83,37 +87,51 @@ class _Row:
     engine: str
     state: str
     memory: str
+    on: str  # the devices, where some are GPUs
     in_flight: str
     waiting: str
     time: str
     why: str
 
-    def cells(self) -> tuple[str | Text, ...]:
+    def cells(self, columns: Sequence[str]) -> tuple[str | Text, ...]:
         name = screen.text(self.name, "bold" if self.engine else "")
         state = screen.state(self.state)
-        return name, self.engine, state, self.memory, self.in_flight, self.waiting, self.time, self.why
+        cells: list[str | Text] = [
+            name,
+            self.engine,
+            state,
+            self.memory,
+            self.on,
+            self.in_flight,
+            self.waiting,
+            self.time,
+            self.why,
+        ]
+        return tuple(cell for column, cell in zip(_COLUMNS, cells, strict=True) if column in columns)
 
 
 def _rows(status: Status) -> Iterator[_Row]:
     known = {model.name for model in status.models}
+    has_gpus = status.main_bytes is not None
     for model in status.models:
         yield _model(model, status.now)
         for replica in status.replicas:
             if replica.model == model.name:
-                yield _replica(replica, status.now, indent="  ")
+                yield _replica(replica, status.now, has_gpus, indent="  ")
     for replica in status.replicas:
         if replica.model not in known:  # its model left the configuration; it is on its way out
-            yield _replica(replica, status.now, indent="")
+            yield _replica(replica, status.now, has_gpus, indent="")
 
 
 def _model(model: ModelStatus, now: float) -> _Row:
     if model.behind:  # what is counted is counted at the models behind it
-        return _Row(model.name, model.engine, model.state, "", "", "", "", screen.brief(model.why))
+        return _Row(model.name, model.engine, model.state, "", "", "", "", "", screen.brief(model.why))
     return _Row(
         name=model.name,
         engine=model.engine,
         state=model.state,
-        memory="?" if model.memory_bytes is None else _size(model.memory_bytes),
+        memory=model.needs or ("?" if model.memory_bytes is None else _size(model.memory_bytes)),
+        on="",
         in_flight=_counted(model.in_flight),
         waiting=str(model.waiting),
         time=_used(model, now),
@@ -142,13 +160,14 @@ def _reasons(model: ModelStatus, now: float) -> Iterator[str]:
         yield model.note
 
 
-def _replica(replica: ReplicaStatus, now: float, *, indent: str) -> _Row:
+def _replica(replica: ReplicaStatus, now: float, has_gpus: bool, *, indent: str) -> _Row:
     resident = replica.resident_bytes
     return _Row(
         name=f"{indent}{replica.id}",
         engine="",
         state=replica.state,
         memory=_size(replica.memory_bytes) if resident is None else _of(resident, replica.memory_bytes),
+        on=" ".join("main" if name == MAIN else name for name in replica.devices) if has_gpus else "",
         in_flight=_counted(replica.in_flight),
         waiting="",
         time=screen.age(now - replica.since),

@@ -62,7 +62,7 @@ gateway:
   # workers: 2             # gateway processes
 
 # machine:
-#   memory: 16GiB          # what all models together may take; measured when absent
+#   memory: 16GiB          # what all models together may take (of each GPU, if any); measured when absent
 
 models:
   qwen2.5-0.5b-instruct:   # what callers write in "model"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelgrid.controller.needs import MARGIN, Peak, Sized, accelerator, sized
@@ -11,6 +11,7 @@ from modelgrid.engines.memory import context_tokens
 from modelgrid.planner.evict import PATIENCE_S, Victim, Victims
 from modelgrid.planner.place import Room, Spot, needs_text, why_impossible
 from modelgrid.planner.plan import LEAVING
+from modelgrid.planner.scale import floor
 from modelgrid.spec import MAIN, Fleet, Machine, Model, ModelName, ModelSpec, Need, Replica, Share, Unknown, sum_of
 from modelgrid.spec.fit import Alternative, Asked, Fit, Space, User, Verdict
 from modelgrid.spec.units import format_bytes
@@ -99,12 +100,22 @@ def _find(fleet: Fleet, spec: ModelSpec, need: Need) -> _Found:
     if choice is not None:
         why = f"{_make_room(*choice)}; requests wait until it has had its turn"
         return _Found("waits", why, *choice)
-    held = format_bytes(sum(replica.memory_bytes for replica in staying))
-    return _Found(
-        "blocked",
-        f"models that are kept loaded hold {held} of what it would need "
-        "(try: modelgrid model unload, or scaling.min: 0 for one of them)",
-    )
+    return _Found("blocked", _blocked(spec, models, staying))
+
+
+def _blocked(spec: ModelSpec, models: Mapping[ModelName, Model], staying: Sequence[Replica]) -> str:
+    """Who stands in the way for good: what is kept loaded, and replicas of the model itself."""
+    own_bytes = sum(replica.memory_bytes for replica in staying if replica.model == spec.name)
+    kept_bytes = 0
+    for name, model in models.items():
+        if name != spec.name:
+            sizes = sorted((replica.memory_bytes for replica in staying if replica.model == name), reverse=True)
+            kept_bytes += sum(sizes[: floor(model)])
+    own = f"its own replicas hold {format_bytes(own_bytes)}"
+    kept = f"models that are kept loaded hold {format_bytes(kept_bytes)}"
+    advice = " (try: modelgrid model unload, or scaling.min: 0 for one of them)" if kept_bytes else ""
+    told = " and ".join([text for text, count in ((kept, kept_bytes), (own, own_bytes)) if count])
+    return (told or "those that are there can't make room") + advice
 
 
 def _make_room(spot: Spot, victims: Sequence[Victim]) -> str:

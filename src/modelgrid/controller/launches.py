@@ -31,7 +31,8 @@ class Launches:
         place = Place(self.machine, replica.shares)
         planned = dataclasses.replace(spec, memory_bytes=place.memory_bytes)
         launch = ENGINES[spec.engine].launch(planned, replica.id, place, str(found) if found else None, key)
-        if not self.machine.gpus or not replica.shares:
+        has_gpus = bool(self.machine.gpus) and bool(replica.shares)
+        if not has_gpus and not self.machine.hides_gpus:
             return launch
         return dataclasses.replace(launch, gpus=tuple(gpu.index for gpu in place.gpus if gpu.index is not None))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelgrid import __version__
@@ -10,7 +10,9 @@ from modelgrid.controller.phases import Phases
 from modelgrid.controller.table import describe, describe_virtual, served_by_any
 from modelgrid.engines import ENGINES
 from modelgrid.planner import retry_at
+from modelgrid.planner.place import needs_text
 from modelgrid.spec import (
+    MAIN,
     Fleet,
     Model,
     ModelName,
@@ -21,10 +23,12 @@ from modelgrid.spec import (
     ReplicaStatus,
     Running,
     Seen,
+    Share,
     State,
     Status,
     Unknown,
     VirtualSpec,
+    sum_of,
 )
 
 
@@ -55,6 +59,9 @@ def picture(
         model.spec.name: _model(model, fleet, refusals.get(model.spec.name), ended.get(model.spec.name))
         for model in fleet.models
     }
+    on_gpus = {machine.name for machine in fleet.machines if machine.gpus}
+    main_planned_bytes = sum(sum_of(_mains(replica)) for replica in fleet.replicas if replica.machine in on_gpus)
+    mains = [machine.main.memory_bytes for machine in fleet.machines if machine.name in on_gpus and machine.main]
     return Status(
         version=__version__,
         now=fleet.now,
@@ -63,7 +70,7 @@ def picture(
         config_error=around.config_error,
         memory_bytes=sum(machine.memory_bytes for machine in fleet.machines),
         memory_source=", ".join(machine.source for machine in fleet.machines),
-        memory_planned_bytes=sum(replica.memory_bytes for replica in fleet.replicas),
+        memory_planned_bytes=sum(replica.memory_bytes for replica in fleet.replicas) - main_planned_bytes,
         table=around.table,
         workers=around.workers,
         address=around.address,
@@ -72,7 +79,13 @@ def picture(
             _replica(replica, seen.get(replica.id), phases.get(replica.id), fleet.now) for replica in fleet.replicas
         ),
         problem=around.problem,
+        main_bytes=sum(mains) if mains else None,
+        main_planned_bytes=main_planned_bytes,
     )
+
+
+def _mains(replica: Replica) -> Iterator[Share]:
+    return (share for share in replica.counted if share.device == MAIN)
 
 
 def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None) -> ModelStatus:
@@ -80,6 +93,7 @@ def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None
     own = [replica for replica in fleet.replicas if replica.model == spec.name]
     state, why = describe(model, own, refusal, ended)
     is_known = all(replica.in_flight is not None for replica in own if replica.state is State.READY)
+    need = None if isinstance(model.need, Unknown) else model.need
     return ModelStatus(
         name=spec.name,
         engine=spec.engine,
@@ -87,7 +101,7 @@ def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None
         aliases=spec.aliases,
         state=state,
         why=why,
-        memory_bytes=None if isinstance(model.need, Unknown) else model.need.memory_bytes,
+        memory_bytes=need.memory_bytes if need else None,
         waiting=model.waiting,
         in_flight=sum(replica.in_flight or 0 for replica in own) if is_known else None,
         last_used=model.last_used,
@@ -100,6 +114,7 @@ def _model(model: Model, fleet: Fleet, refusal: Refuse | None, ended: str | None
         waiting_since=model.waiting_since,
         idle_s=spec.scaling.idle_s,
         load_s=model.load_s,
+        needs=needs_text(need, fleet.machines) if need and need.memory_bytes is None else None,
     )
 
 
@@ -136,13 +151,23 @@ def _replica(replica: Replica, seen: Seen | None, phases: Phases | None, now: fl
         since=replica.since,
         why=replica.why,
         memory_bytes=replica.memory_bytes,
-        resident_bytes=running.memory_bytes if running else None,
+        resident_bytes=_resident_bytes(replica, running) if running else None,
         in_flight=replica.in_flight,
         url=running.url if running else None,
         pid=running.pid if running else None,
         step=_step(replica, phases),
         phases=phases.seconds(now) if phases else {},
+        devices=tuple(share.device for share in replica.shares),
     )
+
+
+def _resident_bytes(replica: Replica, running: Running) -> int | None:
+    """What it holds of the devices that it has a share of; None where that isn't known of each."""
+    if not replica.shares:
+        return running.memory_bytes
+    held = {MAIN: running.memory_bytes, **running.gpu_bytes}
+    counts = [held.get(share.device) for share in replica.shares]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _step(replica: Replica, phases: Phases | None) -> str | None:

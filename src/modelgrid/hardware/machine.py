@@ -46,11 +46,13 @@ def measure_machine(
     Takes some milliseconds, with a GPU up to a second; never fails for want of a GPU.
     """
     memory = main_memory(root=root)
-    gpus = [gpu for gpu in visible_gpus(environ) if config.gpus is None or gpu.index in config.gpus]
+    found = visible_gpus(environ)
+    gpus = [gpu for gpu in found if config.gpus is None or gpu.index in config.gpus]
     if not gpus:
         most = config.memory_bytes or config.main_memory_bytes
         name = "machine.memory" if config.memory_bytes else "machine.main_memory"
-        return Machine((_main(memory, most),), source=name if most else _of_main(memory), torch_wheel=torch_wheel)
+        source = name if most else _of_main(memory)
+        return Machine((_main(memory, most),), source=source, torch_wheel=torch_wheel, hides_gpus=bool(found))
     return Machine(
         (_main(memory, config.main_memory_bytes), *(_device(gpu, config.memory_bytes) for gpu in gpus)),
         accelerator="cuda",

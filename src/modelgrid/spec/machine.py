@@ -35,6 +35,7 @@ class Machine:
     accelerator: str = "cpu"  # "cpu" or "cuda"
     source: str = "measured"  # where the devices' memory comes from, for people
     torch_wheel: str | None = None  # e.g. "torch==2.13.0", where the package index has a build for this machine
+    hides_gpus: bool = False  # it has some, and models may use none
 
     @property
     def gpus(self) -> tuple[Device, ...]:

@@ -23,6 +23,7 @@ class ReplicaStatus:
     pid: int | None
     step: str | None  # what a start is doing now: "environment: installing vllm (12 of 80)"
     phases: dict[str, float]
+    devices: tuple[str, ...] = ()  # that it has a share of: gpu0, cpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class ModelStatus:
     waiting_since: float | None = None  # when the first of those that wait came
     idle_s: float | None = None  # without a request for so long it is stopped
     load_s: float | None = None  # what a start took lately
+    needs: str | None = None  # what one replica takes, where that is no number of bytes: "2 GPUs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Status:
     started: float
     config: str | None  # path; None: the embedded default
     config_error: str | None  # what is wrong with the file as it stands, when the running state is an older one
-    memory_bytes: int
+    memory_bytes: int  # of GPUs, and without any of main memory
     memory_source: str
     memory_planned_bytes: int
     table: int
@@ -72,6 +74,8 @@ class Status:
     models: tuple[ModelStatus, ...]
     replicas: tuple[ReplicaStatus, ...]
     problem: str | None = None  # why the controller does not act (an unreadable store)
+    main_bytes: int | None = None  # main memory, where the other figures are of GPUs
+    main_planned_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,25 @@ def test_status_as_json_is_the_whole_picture(run: Run, control: FakeControl) -> 
     assert answer["models"][0]["aliases"] == ["gpt-4o-mini"]
 
 
+def test_where_there_are_gpus_each_replica_s_are_shown(
+    run: Run, control: FakeControl, model: ModelStatus, replica: ReplicaStatus
+) -> None:
+    assert " ON " not in run("status").stdout
+    on_gpus = replace(replica, devices=("gpu0", "gpu1", "cpu"))
+    control.picture = replace(
+        control.picture,
+        models=(replace(model, memory_bytes=None, needs="2 GPUs"),),
+        replicas=(on_gpus,),
+        main_bytes=2**34,
+        main_planned_bytes=2**32,
+    )
+    lines = [" ".join(line.split()) for line in run("status").stdout.splitlines()]
+    assert lines[1] == "memory 1.0 of 4.0 GiB planned (measured), 4.0 of 16.0 GiB of main memory"
+    assert lines[3] == "MODEL ENGINE STATE MEMORY ON IN FLIGHT WAITING USED/SINCE WHY"
+    assert lines[4].startswith("mine custom ready 2 GPUs 2 0")
+    assert lines[5].startswith("mine-7 ready 512 MiB of 1.0 GiB gpu0 gpu1 main 2 3m")
+
+
 def test_a_configuration_that_cannot_be_used_is_in_plain_sight(run: Run, control: FakeControl) -> None:
     control.picture = replace(control.picture, config_error="modelgrid.yaml:7:13: no such engine\nand more")
     shown = run("status").stdout.splitlines()

@@ -119,6 +119,16 @@ def test_what_is_kept_loaded_blocks() -> None:
     assert "modelgrid model unload" in found.why
 
 
+def test_only_what_is_kept_loaded_is_said_to_be() -> None:
+    there = fleet(replica("a-1", "gpu0", 60), replica("b-2", "gpu1", 70), replica("b-3", "gpu1", 2), a=1)
+    spec = replace(model_of("b").spec, gpus=2, memory_bytes=140 * GIB)
+    found = fit(there, spec, SEVEN_B, None)
+    assert found.verdict == "blocked"
+    assert "models that are kept loaded hold 60.0 GiB and its own replicas hold 72.0 GiB (try: " in found.why
+    found = fit(fleet(*there.replicas[1:]), spec, SEVEN_B, None)
+    assert found.why == "its own replicas hold 72.0 GiB"
+
+
 def test_what_fits_nowhere_is_told_with_other_ways_that_were_tried() -> None:
     found = answer(fleet(replica("a-1", "gpu0", 60)), SEVENTY_B)
     assert (found.verdict, found.is_possible) == ("impossible", False)

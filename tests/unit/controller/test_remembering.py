@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from modelgrid.controller import Launches
 from modelgrid.controller.needs import MARGIN
-from modelgrid.spec import MAIN, Device, Machine, Share, cpu_machine
+from modelgrid.spec import MAIN, Device, Machine, ModelName, Replica, ReplicaId, Share, State, cpu_machine
 from modelgrid.store import MemoryStore
 from unit.controller.stage import Play, Stage, spec, until
 
@@ -65,3 +69,25 @@ def test_replicas_are_adopted_on_their_gpus_without_a_store(play: Play) -> None:
         assert {replica.id: replica.shares for replica in stage.store.saved().replicas} == before
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (GPUS, (1,)),
+        (cpu_machine(8 * GIB), None),
+        (replace(cpu_machine(8 * GIB), hides_gpus=True), ()),
+    ],
+    ids=["its own", "nothing is said", "none"],
+)
+def test_a_launch_says_which_gpus_may_be_seen(
+    tmp_path: Path, machine: Machine, expected: tuple[int, ...] | None
+) -> None:
+    share = Share("gpu1" if machine.gpus else MAIN, GIB)
+    replica = Replica(ReplicaId("a-1"), ModelName("a"), "r", State.STARTING, (share,), 0.0, 0.0, "")
+    assert Launches(machine, tmp_path, b"secret").launch(spec("a"), replica).gpus == expected
+
+
+def test_who_lives_in_main_memory_sees_no_gpus(tmp_path: Path) -> None:
+    replica = Replica(ReplicaId("a-1"), ModelName("a"), "r", State.STARTING, (Share(MAIN, 1),), 0.0, 0.0, "")
+    assert Launches(GPUS, tmp_path, b"secret").launch(spec("a"), replica).gpus == ()

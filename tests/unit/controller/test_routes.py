@@ -12,12 +12,15 @@ from modelgrid.controller.phases import Phases
 from modelgrid.controller.slots import Slots
 from modelgrid.controller.view import Surroundings, picture
 from modelgrid.spec import (
+    MAIN,
     AccessKey,
     Choice,
+    Device,
     Exited,
     Failures,
     Fleet,
     Limits,
+    Machine,
     Model,
     ModelName,
     ModelSpec,
@@ -35,6 +38,7 @@ from modelgrid.spec import (
     Running,
     Scaling,
     Seen,
+    Share,
     State,
     Status,
     Target,
@@ -206,7 +210,7 @@ def test_the_status_is_everything() -> None:
             ),
         ),
         replicas=(
-            ReplicaStatus("a-1", "a", "ready", 95.0, "ready because", 4, 3, 2, url, 42, None, {}),
+            ReplicaStatus("a-1", "a", "ready", 95.0, "ready because", 4, 3, 2, url, 42, None, {}, (MAIN,)),
             ReplicaStatus(
                 "a-2",
                 "a",
@@ -220,11 +224,33 @@ def test_the_status_is_everything() -> None:
                 None,
                 "environment: 12 of 80",
                 {"queued": 2.0, "environment": 4.0},
+                (MAIN,),
             ),
-            ReplicaStatus("a-3", "a", "failed", 95.0, "failed because", 4, None, None, None, None, None, {}),
+            ReplicaStatus("a-3", "a", "failed", 95.0, "failed because", 4, None, None, None, None, None, {}, (MAIN,)),
         ),
         problem="the disk is full",
     )
+
+
+def test_on_gpus_memory_is_told_by_where_it_is() -> None:
+    gpus = tuple(Device(f"gpu{index}", 100, 100, index) for index in range(2))
+    machine = Machine((Device(MAIN, 50, 50), *gpus), accelerator="cuda")
+    shares = (Share("gpu0", 40), Share("gpu1", 40), Share(MAIN, 10))
+    wide, small = (replace(replica(f"a-{n}", State.READY), shares=s) for n, s in enumerate((shares, (Share(MAIN, 5),))))
+    there = replace(fleet(replace(MODEL, need=Need(None, 2)), wide, small), machines=(machine,))
+    seen = {
+        one.id: Seen(one.id, A, SPEC.revision, Running("http://a/v1", "http://a", 7, 42, held))
+        for one, held in ((wide, {"gpu0": 30, "gpu1": 20}), (small, {}))
+    }
+    around = Surroundings(80.0, None, None, 0, 0, "", None)
+    found = picture(there, {}, seen, {}, {}, around)
+    assert (found.memory_bytes, found.memory_planned_bytes) == (200, 80)
+    assert (found.main_bytes, found.main_planned_bytes) == (50, 15)
+    assert [one.devices for one in found.replicas] == [("gpu0", "gpu1", MAIN), (MAIN,)]
+    assert [one.resident_bytes for one in found.replicas] == [57, 7]
+    assert (found.models[0].memory_bytes, found.models[0].needs) == (None, "2 GPUs")
+    seen[wide.id] = replace(seen[wide.id], state=Running("http://a/v1", "http://a", 7, 42, {"gpu0": 30}))
+    assert picture(there, {}, seen, {}, {}, around).replicas[0].resident_bytes is None
 
 
 def seen_model(model: Model, *replicas: Replica) -> ModelStatus:

@@ -95,6 +95,7 @@ def test_models_get_the_gpus_that_the_configuration_names(
     machine = measure_machine(MachineConfig(gpus=allowed), None, environ={}, root=root)
     assert [gpu.name for gpu in machine.gpus] == expected
     assert machine.accelerator == ("cuda" if expected else "cpu")
+    assert machine.hides_gpus == (not expected)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ CONFIG = Config(models=(ModelSpec(ModelName("mine"), "custom"),))
 
 @dataclass
 class CountingControl(FakeControl):
-    asked: int = 0
+    looks: int = 0
 
     def status(self) -> Status:
-        self.asked += 1
+        self.looks += 1
         return super().status()
 
 
@@ -49,7 +49,7 @@ def test_where_to_send_requests_is_said_once_the_models_are_known(
 
     async def scenario() -> None:
         telling = asyncio.create_task(Announcer(paths, CONFIG, hub=True).announce(asyncio.Event(), deque[Death]()))
-        await until(lambda: control.asked > 2)
+        await until(lambda: control.looks > 2)
         assert not said("modelgrid serves")
         control.show(replace(model, operations=("chat",)))
         await until(lambda: said("modelgrid serves"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from modelgrid.planner.place import At, Room, Spot, is_possible, on_each, shares_on
 from modelgrid.planner.scale import floor
-from modelgrid.spec import MAIN, Model, ModelName, Need, Replica, ReplicaId, Share, State, sum_of
+from modelgrid.spec import MAIN, Machine, Model, ModelName, Need, Replica, ReplicaId, Share, State, sum_of
 
 PATIENCE_S = 5.0  # a request waits so long before a replica that is busy is drained for it
 TURN = 3.0  # a replica that was loaded stays at least so many times as long as that took, while it is busy
@@ -64,21 +64,20 @@ class Victims:
         for replica in known:
             if self._spare[replica.model] > 0 and replica.counted and replica.turning is None:
                 victim = self._victim(replica)
-                for share in victim.frees:
+                for share in replica.counted:  # where it frees nothing by sleeping, it may be stopped
                     self._at[replica.machine, share.device].append(victim)
         for victims in self._at.values():
             victims.sort(key=lambda victim: victim.order)
         self._cheapest = sorted((victims[0].order, at) for at, victims in self._at.items())
-        self._hopeless: dict[tuple[int, bool, bool], int] = {}  # what was too much, for who asked in this way
+        self._hopeless: dict[tuple[int, int, bool, bool], int] = {}  # what was too much, for who asked in this way
 
     def for_need(self, asking: Model, need: Need, *, in_turn: bool = True) -> tuple[Spot, list[Victim]] | None:
         """The place for one replica of `asking` that costs least, and who has to go for it; None where even all who
         may go are not enough. `in_turn` False: also those who have not had their turn."""
         count = self._soon.count(need)
-        if count > 1:
+        if count > 1 or (count and need.main_bytes):
             return self._on_several(asking, need, count, in_turn)
-        patient = is_patient(asking, self._now)
-        asks = (count, patient, in_turn)
+        asks = (count, asking.spec.priority, is_patient(asking, self._now), in_turn)
         if need.memory_bytes is not None and need.memory_bytes >= self._hopeless.get(asks, need.memory_bytes + 1):
             return None
         best: tuple[tuple[object, ...], At, int, list[Victim]] | None = None
@@ -140,9 +139,7 @@ class Victims:
             for share in victim.replica.counted:
                 at = (victim.replica.machine, share.device)
                 there = self._at.get(at, [])
-                found = next((index for index, one in enumerate(there) if one.replica is victim.replica), None)
-                if found is None:
-                    continue  # what it would free there, it would keep asleep
+                found = next(index for index, one in enumerate(there) if one.replica is victim.replica)
                 del self._cheapest[bisect_left(self._cheapest, (there[0].order, at))]
                 del there[found]
                 if there:
@@ -161,31 +158,57 @@ class Victims:
         return Victim(replica, is_busy, model.spec.priority, expected, back_s, frees, sleeps)
 
     def _on_several(self, asking: Model, need: Need, count: int, in_turn: bool) -> tuple[Spot, list[Victim]] | None:
-        """The cheapest GPUs of the machine where they cost least."""
+        """The cheapest GPUs of the machine where they cost least, and main memory beside them."""
         best: tuple[tuple[object, ...], Spot, list[Victim]] | None = None
         for machine in self._soon.machines.values():
             if not is_possible(need, count, machine):
                 continue
             choices = [
-                (_cost(found), gpu.name, takes, found)
+                (_cost(found), gpu.name, takes)
                 for gpu in machine.gpus
                 if (takes := on_each(need, count, gpu)) <= gpu.memory_bytes
                 and (found := self._make(asking, (machine.name, gpu.name), takes, in_turn, {})) is not None
             ]
-            cheapest = sorted(choices, key=lambda choice: choice[:2])[:count]
-            victims = {victim.replica.id: victim for _, _, _, found in cheapest for victim in found}
-            if len(cheapest) < count or not self._spares(victims.values()):
-                continue
-            cost = _cost([*victims.values()])
-            if best is None or cost < best[0]:
-                takes_of = {name: takes for _, name, takes, _ in cheapest}
-                best = (cost, Spot(machine.name, shares_on(need, machine, takes_of)), [*victims.values()])
+            together = self._together(asking, need, count, machine, sorted(choices), in_turn)
+            if together is not None and (best is None or _cost(together[1]) < best[0]):
+                best = (_cost(together[1]), *together)
         return None if best is None else best[1:]
+
+    def _together(
+        self,
+        asking: Model,
+        need: Need,
+        count: int,
+        machine: Machine,
+        choices: Sequence[tuple[object, str, int]],
+        in_turn: bool,
+    ) -> tuple[Spot, list[Victim]] | None:
+        """The first `count` of `choices` that can be had at once: who goes for one of them may be what another one's
+        model has to keep."""
+        chosen: dict[str, Victim] = {}
+        takes_of: dict[str, int] = {}
+        for _, name, takes in choices:
+            if len(takes_of) == count:
+                break
+            found = self._make(asking, (machine.name, name), takes, in_turn, chosen)
+            if found is not None:
+                chosen |= {victim.replica.id: victim for victim in found}
+                takes_of[name] = takes
+        if len(takes_of) < count:
+            return None
+        shares = shares_on(need, machine, takes_of)
+        for share in shares:
+            if share.device == MAIN:
+                found = self._make(asking, (machine.name, MAIN), share.memory_bytes, in_turn, chosen)
+                if found is None:
+                    return None
+                chosen |= {victim.replica.id: victim for victim in found}
+        return Spot(machine.name, shares), [*chosen.values()]
 
     def _make(
         self, asking: Model, at: At, bytes: int, in_turn: bool, chosen: Mapping[str, Victim]
     ) -> list[Victim] | None:
-        """Who has to go beside `chosen` for `bytes` on one device."""
+        """Who has to go beside `chosen` for `bytes` on one device; also those of `chosen` who may not sleep then."""
         short = bytes - self._soon.free.get(at, 0) - sum(_on_device(victim, at) for victim in chosen.values())
         going: list[Victim] = []
         gone: defaultdict[ModelName, int] = defaultdict(int)
@@ -207,13 +230,18 @@ class Victims:
                 break
             going[index] = victim.stopped
             short -= _on_device(victim.stopped, at) - _on_device(victim, at)
+        stopped: list[Victim] = []
+        for victim in chosen.values():
+            if short > 0 and victim.sleeps:
+                stopped.append(victim.stopped)
+                short -= _on_device(victim.stopped, at) - _on_device(victim, at)
         if short > 0:
             return None
         for victim in reversed(tuple(going)):  # who is missed most is spared first
             if short + _on_device(victim, at) <= 0:
                 going.remove(victim)
                 short += _on_device(victim, at)
-        return going
+        return [*stopped, *going]
 
     def _may_go(self, asking: Model, victim: Victim, in_turn: bool) -> bool:
         if victim.replica.model == asking.spec.name:
@@ -224,12 +252,6 @@ class Victims:
         if is_patient(asking, self._now) and not is_above:
             return False
         return not in_turn or _has_had_its_turn(victim.replica, self._now, 0.0 if is_above else TURN)
-
-    def _spares(self, victims: Iterable[Victim]) -> bool:
-        gone: defaultdict[ModelName, int] = defaultdict(int)
-        for victim in victims:
-            gone[victim.replica.model] += 1
-        return all(count <= self._spare[name] for name, count in gone.items())
 
 
 def is_patient(asking: Model, now: float) -> bool:

@@ -69,34 +69,30 @@ class Victims:
         for victims in self._at.values():
             victims.sort(key=lambda victim: victim.order)
         self._cheapest = sorted((victims[0].order, at) for at, victims in self._at.items())
-        self._hopeless: dict[tuple[int, int, bool, bool], int] = {}  # what was too much, for who asked in this way
+        self._hopeless: dict[tuple[int, int, int, bool, bool], int] = {}  # what was too much, for who asked in this way
 
     def for_need(self, asking: Model, need: Need, *, in_turn: bool = True) -> tuple[Spot, list[Victim]] | None:
         """The place for one replica of `asking` that costs least, and who has to go for it; None where even all who
         may go are not enough. `in_turn` False: also those who have not had their turn."""
         count = self._soon.count(need)
-        if count > 1 or (count and need.main_bytes):
-            return self._on_several(asking, need, count, in_turn)
-        asks = (count, asking.spec.priority, is_patient(asking, self._now), in_turn)
+        asks = (count, need.main_bytes, asking.spec.priority, is_patient(asking, self._now), in_turn)
         if need.memory_bytes is not None and need.memory_bytes >= self._hopeless.get(asks, need.memory_bytes + 1):
             return None
-        best: tuple[tuple[object, ...], At, int, list[Victim]] | None = None
-        for order, at in self._cheapest:
+        best: tuple[tuple[object, ...], Spot, list[Victim]] | None = None
+        seen: set[str] = set()
+        for order, (name, _) in self._cheapest:
             if best is not None and order >= best[0]:
                 break  # no set of victims is cheaper than the cheapest of them
-            device = self._soon.devices.get(at)
-            if device is None or device.is_gpu != (count > 0):
+            machine = self._soon.machines.get(name)
+            if name in seen or machine is None:
                 continue
-            takes = on_each(need, count, device)
-            found = self._make(asking, at, takes, in_turn, {}) if takes <= device.memory_bytes else None
-            if found is not None and (best is None or _cost(found) < best[0]):
-                best = (_cost(found), at, takes, found)
-        if best is None:
-            if need.memory_bytes is not None:
-                self._hopeless[asks] = need.memory_bytes
-            return None
-        _, (machine, name), takes, victims = best
-        return Spot(machine, shares_on(need, self._soon.machines[machine], {name: takes})), victims
+            seen.add(name)
+            found = self._on(asking, need, count, machine, in_turn) if is_possible(need, count, machine) else None
+            if found is not None and (best is None or _cost(found[1]) < best[0]):
+                best = (_cost(found[1]), *found)
+        if best is None and need.memory_bytes is not None:
+            self._hopeless[asks] = need.memory_bytes
+        return None if best is None else best[1:]
 
     def for_shares(
         self, asking: Model, machine: str, shares: Iterable[Share], *, in_turn: bool = True
@@ -157,22 +153,18 @@ class Victims:
         expected = model.rate.expected(self._now)
         return Victim(replica, is_busy, model.spec.priority, expected, back_s, frees, sleeps)
 
-    def _on_several(self, asking: Model, need: Need, count: int, in_turn: bool) -> tuple[Spot, list[Victim]] | None:
-        """The cheapest GPUs of the machine where they cost least, and main memory beside them."""
-        best: tuple[tuple[object, ...], Spot, list[Victim]] | None = None
-        for machine in self._soon.machines.values():
-            if not is_possible(need, count, machine):
-                continue
-            choices = [
-                (_cost(found), gpu.name, takes)
-                for gpu in machine.gpus
-                if (takes := on_each(need, count, gpu)) <= gpu.memory_bytes
-                and (found := self._make(asking, (machine.name, gpu.name), takes, in_turn, {})) is not None
-            ]
-            together = self._together(asking, need, count, machine, sorted(choices), in_turn)
-            if together is not None and (best is None or _cost(together[1]) < best[0]):
-                best = (_cost(together[1]), *together)
-        return None if best is None else best[1:]
+    def _on(
+        self, asking: Model, need: Need, count: int, machine: Machine, in_turn: bool
+    ) -> tuple[Spot, list[Victim]] | None:
+        """The cheapest devices of one machine, and main memory beside GPUs."""
+        choices = [
+            (_cost(found), device.name, takes)
+            for device in machine.devices
+            if device.is_gpu == (count > 0)
+            and (takes := on_each(need, count, device)) <= device.memory_bytes
+            and (found := self._make(asking, (machine.name, device.name), takes, in_turn, {})) is not None
+        ]
+        return self._together(asking, need, max(1, count), machine, sorted(choices), in_turn)
 
     def _together(
         self,

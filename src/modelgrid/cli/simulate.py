@@ -26,11 +26,11 @@ _DEADLINE = "60s"
 @click.option("--machines", metavar="TEXT|FILE", help="8xH100, 2x8xH100, 4x24GB, cpu:64GiB, or a YAML file. [this one]")
 @click.option("--made-up", metavar="TEXT", help="Models instead of the configured ones: 20x16GB, or 2x140GB+8x16GB.")
 @click.option("--model", metavar="NAME", help="The model of requests that name none.")
-@click.option("--models", "law", metavar="LAW", help="Or spread them: zipf:EXPONENT:SEED, or turns.")
-@click.option("--synthetic", metavar="KIND", help="Make a trace: turns, zipf, bursts, steady or daily.")
-@click.option("--rate", type=float, default=1.0, show_default=True, help="Of it, requests a second.")
-@click.option("--duration", default="30m", show_default=True, metavar="TIME", help="Of it.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of it.")
+@click.option("--models", "law", metavar="LAW", help="Or spread them over all: zipf:EXPONENT:SEED, or turns.")
+@click.option("--synthetic", metavar="KIND", help="Make up a trace: turns, zipf, bursts, steady or daily.")
+@click.option("--rate", type=float, default=1.0, show_default=True, help="Of a synthetic trace: requests a second.")
+@click.option("--duration", default="30m", show_default=True, metavar="TIME", help="Of a synthetic trace.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of a synthetic trace: its dice.")
 @click.option("--deadline", default=_DEADLINE, show_default=True, metavar="TIME", help="An answer counts until then.")
 @click.option("--patience", default="10m", show_default=True, metavar="TIME", help="Then a caller leaves.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw what happened into a file.")
@@ -68,6 +68,8 @@ def simulate(
 
     if (trace is None) == (synthetic is None):
         raise click.UsageError("name a TRACE, or make one with --synthetic KIND (and not both)")
+    if synthetic is not None and (model or law):
+        raise click.UsageError("--model and --models are for a TRACE: a synthetic one asks for all models")
     try:
         described = _described(machines, made_up, named)
         scenario = _made_up(described) if made_up else _configured(named, described)
@@ -87,7 +89,8 @@ def simulate(
     else:
         from modelgrid.cli.simulated import shown
 
-        screen.show(*shown(report))
+        out = screen.console()
+        screen.show(*shown(report, out.width if out.is_terminal else None))
 
 
 def _described(machines: str | None, made_up: str | None, named: Path | None) -> Described:

@@ -55,10 +55,11 @@ _STYLE = """
 
 def drawing(history: History, machines: Sequence[Machine], title: str) -> str:
     """An SVG. A model that is loading or ending is pale, one that sleeps paler."""
-    devices = _devices(history, machines)
+    devices = timeline.devices(history, machines)
     shown = devices[:_MOST_DEVICES]
     colours = _colours(history)
-    rows = _LEGEND * -(-len(colours) // 6)
+    has_others = any(span.model not in colours for span in history.spans)
+    rows = _LEGEND * -(-(len(colours) + has_others) // 6)
     height = _TOP + len(shown) * (_DEVICE + _GAP) + _QUEUE + _FOOT + rows + 12
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
@@ -67,28 +68,28 @@ def drawing(history: History, machines: Sequence[Machine], title: str) -> str:
         f'<rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
         f'<text class="title" x="20" y="34">{escape(title)}</text>',
     ]
+    notes = [_pale(history)]
     if len(devices) > len(shown):
-        more = f"the first {len(shown)} of {len(devices)} devices"
-        parts.append(f'<text class="soft" x="{WIDTH - _RIGHT}" y="34" text-anchor="end">{more}</text>')
+        notes.append(f"the first {len(shown)} of {len(devices)} devices")
+    note = "; ".join(filter(None, notes))
+    parts.append(f'<text class="soft" x="{WIDTH - _RIGHT}" y="34" text-anchor="end">{note}</text>')
     top = _TOP
     for machine, device, size in shown:
         parts += _device(history, machine, device, size, top, colours)
         top += _DEVICE + _GAP
     parts += _queue(history, top, colours)
     parts += _axis(history, top + _QUEUE)
-    parts += _legend(colours, top + _QUEUE + _FOOT + 6)
+    legend = [*colours.items(), *([("others", _OTHER)] if has_others else [])]
+    parts += _legend(legend, top + _QUEUE + _FOOT + 6)
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _devices(history: History, machines: Sequence[Machine]) -> list[tuple[str, str, int]]:
-    """Those that ever held anything; main memory beside GPUs only where models sleep in it."""
-    used = {(span.machine, share.device) for span in history.spans for share in span.shares}
-    return [
-        (machine.name, device.name, device.memory_bytes)
-        for machine in machines
-        for device in machine.devices
-        if (machine.name, device.name) in used
-    ]
+def _pale(history: History) -> str:
+    """What the pale ones are doing."""
+    if not history.spans:
+        return ""
+    sleeps = any(span.phase is Phase.ASLEEP for span in history.spans)
+    return f"pale: loading or ending{', paler: asleep' if sleeps else ''}"
 
 
 def _colours(history: History) -> dict[ModelName, str]:
@@ -108,7 +109,8 @@ def _device(
 ) -> Iterator[str]:
     label = device if device != MAIN else "main memory"
     yield f'<text x="20" y="{top + 20}">{escape(machine)}</text>'
-    yield f'<text class="soft" x="20" y="{top + 38}">{escape(label)}, {format_bytes(size)}</text>'
+    yield f'<text class="soft" x="20" y="{top + 38}">{escape(label)}</text>'
+    yield f'<text class="soft" x="20" y="{top + 56}">{format_bytes(size)}</text>'
     yield (f'<rect class="device" x="{_LEFT}" y="{top}" width="{WIDTH - _LEFT - _RIGHT}" height="{_DEVICE}" rx="3"/>')
     for span, start, end, bottom, share in _stacked(history, machine, device):
         left, right = _x(start, history.end), _x(end, history.end)
@@ -197,9 +199,9 @@ def _axis(history: History, top: int) -> Iterator[str]:
         at += step_s
 
 
-def _legend(colours: Mapping[ModelName, str], top: int) -> Iterator[str]:
+def _legend(colours: Sequence[tuple[str, str]], top: int) -> Iterator[str]:
     width = (WIDTH - 40) / 6
-    for index, (model, colour) in enumerate(colours.items()):
+    for index, (model, colour) in enumerate(colours):
         x, y = 20 + width * (index % 6), top + _LEGEND * (index // 6)
         name = model if len(model) <= 20 else model[:19] + "…"
         yield f'<rect x="{x:.0f}" y="{y}" width="11" height="11" rx="2" fill="{colour}"/>'

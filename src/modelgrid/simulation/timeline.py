@@ -9,6 +9,7 @@ from itertools import pairwise
 from modelgrid.simulation.engine import Phase
 from modelgrid.simulation.world import History, Span
 from modelgrid.spec import ModelName
+from modelgrid.spec.machine import MAIN, Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,23 @@ class Lane:
     def filled(self) -> int:
         """In how many slices there was anything."""
         return sum(bool(phase) for phase in self.phases)
+
+
+def devices(history: History, machines: Sequence[Machine]) -> list[tuple[str, str, int]]:
+    """What is worth telling of, and its size: those that ever held anything, and main memory beside GPUs only where
+    models sleep in it."""
+    used = {
+        (span.machine, share.device)
+        for span in history.spans
+        for share in span.shares
+        if share.device != MAIN or span.phase is Phase.ASLEEP or len(span.shares) == 1
+    }
+    return [
+        (machine.name, device.name, device.memory_bytes)
+        for machine in machines
+        for device in machine.devices
+        if (machine.name, device.name) in used
+    ]
 
 
 def lanes(history: History, slices: int) -> list[Lane]:

@@ -74,6 +74,7 @@ def test_the_models_of_the_configuration_are_simulated(tmp_path: Path, simulate:
             2,
             "is not a duration",
         ),
+        (["--synthetic", "zipf", "--model", "m1", "--made-up", "2x1GB", "--machines", "L4"], 2, "are for a TRACE"),
         (["azure.csv", "--made-up", "2x1GB", "--machines", "L4"], 1, "line 2 names no model (add --model NAME"),
         (
             ["azure.csv", "--model", "x", "--made-up", "2x1GB", "--machines", "L4"],

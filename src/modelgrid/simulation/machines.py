@@ -76,14 +76,22 @@ def machines_of(text: str) -> Described:
 
 def _machines(text: str, before: int) -> list[tuple[Machine, Hardware]]:
     if match := re.fullmatch(r"(?:(\d+)x)?cpu:(\S+)", text, re.IGNORECASE):
-        count, memory = int(match[1] or 1), _size(match[2])
+        count, memory = _count(match[1], text), _size(match[2])
         return [(_cpu(f"machine-{before + n + 1}", memory), CPU) for n in range(count)]
     match = re.fullmatch(r"(?:(?:(\d+)x)??(\d+)x)?(\d+(?:\.\d+)?[kmgt]i?b|[a-z][a-z0-9.-]*)", text, re.IGNORECASE)
     if not match:
         raise DescriptionError(f"cannot make machines of {text!r} (write for example {_EXAMPLE})")
     memory, hardware = _gpu(match[3])
-    machines, gpus = int(match[1] or 1), int(match[2] or 1)
+    machines, gpus = _count(match[1], text), _count(match[2], text)
     return [(_machine(f"machine-{before + n + 1}", gpus, memory, MAIN_BYTES), hardware) for n in range(machines)]
+
+
+def _count(written: str | None, text: str) -> int:
+    if (count := int(written or 1)) == 0:
+        raise DescriptionError(
+            f"cannot make machines of {text!r}: it counts 0 (one at least; write cpu:64GiB for none)"
+        )
+    return count
 
 
 def _gpu(name: str) -> tuple[int, Hardware]:
@@ -96,11 +104,21 @@ def _gpu(name: str) -> tuple[int, Hardware]:
     raise DescriptionError(f"cannot find the GPU {name!r}: {hint} (another one by its memory: 8x24GB)")
 
 
-def _size(text: object) -> int:
+def _size(text: object, what: str = "the memory of a machine") -> int:
     try:
         return parse_bytes(str(text))
     except ValueError as error:
-        raise DescriptionError(f"cannot make machines of it: {error}") from error
+        raise DescriptionError(f"cannot use {what}: {error}") from error
+
+
+def _seconds(item: dict[str, Any], field: str, name: str) -> float:
+    try:
+        seconds = parse_seconds(item[field])
+    except ValueError as error:
+        raise DescriptionError(f"cannot use model {name}: {field}: {error}") from error
+    if field == "step" and not seconds:
+        raise DescriptionError(f"cannot use model {name}: step: {item[field]!r} is not above 0")
+    return seconds
 
 
 def _machine(name: str, gpus: int, gpu_bytes: int, main_bytes: int) -> Machine:
@@ -120,7 +138,9 @@ def _read_file(path: Path) -> Described:
     except OSError as error:
         raise DescriptionError(f"cannot read {path}: {error.strerror} (name a file that is there)") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"cannot read {path}: {error} (it is YAML, with `machines:` and `models:`)") from error
+        raise DescriptionError(
+            f"cannot read {path}: {_what_is_wrong(error)} (it is YAML, with `machines:` and `models:`)"
+        ) from error
     if not isinstance(value, dict) or (unknown := sorted(set(value) - {"machines", "models"})):
         what = f"it has {', '.join(map(str, unknown))}" if isinstance(value, dict) else "it is no mapping"
         raise DescriptionError(f"cannot read {path}: {what} (it has `machines:` and `models:`)")
@@ -128,8 +148,11 @@ def _read_file(path: Path) -> Described:
         return _described(value.get("machines") or [], value.get("models") or {})
     except DescriptionError as error:
         raise DescriptionError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise DescriptionError(f"cannot use {path}: {error}") from error
+
+
+def _what_is_wrong(error: Exception) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark and problem else str(error)
 
 
 def _described(written: object, models: object) -> Described:
@@ -166,14 +189,14 @@ def _listed(items: list[dict[str, Any]]) -> Described:
 
 def _listed_machine(name: str, item: dict[str, Any]) -> tuple[Machine, Hardware]:
     gpus = _whole(item.get("gpus", 1 if "gpu" in item else 0), f"machine {name}: gpus")
-    main = _size(item["main_memory"]) if "main_memory" in item else MAIN_BYTES
+    main = _size(item["main_memory"], f"machine {name}: main_memory") if "main_memory" in item else MAIN_BYTES
     if not gpus:
-        return _cpu(name, _size(item["memory"]) if "memory" in item else main), CPU
+        return _cpu(name, _size(item["memory"], f"machine {name}: memory") if "memory" in item else main), CPU
     if "gpu" not in item and "memory" not in item:
         raise DescriptionError(f"cannot make machine {name}: its GPUs need `gpu: H100`, or `memory: 80GB` each")
     memory, hardware = _gpu(str(item["gpu"])) if "gpu" in item else (0, UNKNOWN)
     if "memory" in item:
-        memory = _size(item["memory"])
+        memory = _size(item["memory"], f"machine {name}: memory")
     return _machine(name, gpus, memory, main), hardware
 
 
@@ -182,15 +205,15 @@ def _model(name: str, item: dict[str, Any]) -> MadeUp:
     speed: dict[str, float] = {}
     for written, known in (("load", "load_s"), ("step", "step_s"), ("step_more", "step_more_s")):
         if written in item:
-            speed[known] = parse_seconds(item[written])
+            speed[known] = _seconds(item, written, name)
     if "prefill" in item:
         speed["prefill_tokens_s"] = _number(item["prefill"], f"model {name}: prefill")
     if "running" in item:
         speed["most_running"] = _whole(item["running"], f"model {name}: running")
     return MadeUp(
-        memory_bytes=_size(item["memory"]) if "memory" in item else None,
+        memory_bytes=_size(item["memory"], f"model {name}: memory") if "memory" in item else None,
         gpus=_number(item["gpus"], f"model {name}: gpus") if "gpus" in item else None,
-        objective_s=parse_seconds(item["objective"]) if "objective" in item else None,
+        objective_s=_seconds(item, "objective", name) if "objective" in item else None,
         priority=_whole(item["priority"], f"model {name}: priority", least=-1000) if "priority" in item else None,
         sleep=_level(item["sleep"], f"model {name}: sleep") if "sleep" in item else None,
         speed=speed,
@@ -199,7 +222,9 @@ def _model(name: str, item: dict[str, Any]) -> MadeUp:
 
 def _known(what: str, item: dict[str, Any], known: tuple[str, ...]) -> None:
     if unknown := [str(name) for name in item if name not in known]:
-        raise DescriptionError(f"cannot read {what}: nobody knows {', '.join(unknown)} (there are {', '.join(known)})")
+        raise DescriptionError(
+            f"cannot read {what}: there is no field {', '.join(unknown)} (there are {', '.join(known)})"
+        )
 
 
 def _whole(value: object, what: str, least: int = 0) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from modelgrid.engines import ENGINES
 from modelgrid.simulation.gpus import UNKNOWN
 from modelgrid.simulation.machines import Described, DescriptionError, MadeUp
-from modelgrid.simulation.speed import CPU, Hardware, estimated_sleep, estimated_speed
+from modelgrid.simulation.speed import CPU, Hardware, Speed, estimated_sleep, estimated_speed
 from modelgrid.simulation.world import SimulatedModel
 from modelgrid.spec import ModelName, ModelSpec, Unknown
 from modelgrid.spec.machine import Machine, Need
@@ -81,25 +82,23 @@ def _model(spec: ModelSpec, said: MadeUp, described: Described, weigh: Weigh | N
         gpus=spec.gpus if said.gpus is None else said.gpus,
         memory_bytes=spec.memory_bytes if said.memory_bytes is None else said.memory_bytes,
     )
-    need = _need(spec, described.machines[0], weigh)
-    memory_bytes = need.memory_bytes
-    if memory_bytes is None:  # whole GPUs
-        memory_bytes = sum(gpu.memory_bytes for gpu in described.machines[0].gpus[: need.count])
+    need, weights_bytes = _need(spec, described.machines[0], weigh)
     speeds = {
-        machine.name: said.over(estimated_speed(memory_bytes, _hardware(machine, described), max(1, need.count)))
-        for machine in described.machines
+        machine.name: said.over(_speed(need, weights_bytes, machine, described)) for machine in described.machines
     }
     level = said.sleep if said.sleep is not None else spec.sleep
     if level is None:
         return SimulatedModel(spec, need, speeds)
-    sleep = estimated_sleep(memory_bytes, level, _hardware(described.machines[0], described))
+    first = described.machines[0]
+    sleep = estimated_sleep(_memory(need, first), level, _hardware(need, first, described), weights_bytes)
     speeds = {name: replace(speed, wake_s=sleep.wake_s) for name, speed in speeds.items()}
     return SimulatedModel(replace(spec, sleep=level), need, speeds, sleep)
 
 
-def _need(spec: ModelSpec, machine: Machine, weigh: Weigh | None) -> Need:
+def _need(spec: ModelSpec, machine: Machine, weigh: Weigh | None) -> tuple[Need, int | None]:
+    """What it needs, and how much of that is weights, where that is known."""
     if weigh is None and spec.memory_bytes is not None:  # made up: it goes over several GPUs if it has to
-        return Need(spec.memory_bytes, spec.gpus, spec.main_bytes or 0, spreads=spec.gpus is None)
+        return Need(spec.memory_bytes, spec.gpus, spec.main_bytes or 0, spreads=spec.gpus is None), None
     from modelgrid.controller.needs import sized  # with the whole controller, which made-up models don't need
 
     weights = Unknown("there is nothing to look at") if weigh is None else weigh(spec)
@@ -110,8 +109,26 @@ def _need(spec: ModelSpec, machine: Machine, weigh: Weigh | None) -> Need:
             f"{found.why} (write needs.memory into the configuration, or `models: {{{spec.name}: {{memory: 16GB}}}}` "
             "into the file of --machines)"
         )
-    return found.need
+    parts = found.estimate.parts if found.estimate is not None else ()
+    return found.need, sum(part.memory_bytes for part in parts if part.what == "weights") or None
 
 
-def _hardware(machine: Machine, described: Described) -> Hardware:
-    return described.hardware.get(machine.name, UNKNOWN if machine.gpus else CPU)
+def _speed(need: Need, weights_bytes: int | None, machine: Machine, described: Described) -> Speed:
+    memory_bytes, count = _memory(need, machine), max(1, need.count)
+    if need.gpus is None and need.spreads and machine.gpus:
+        count = math.ceil(memory_bytes / max(gpu.memory_bytes for gpu in machine.gpus))
+    return estimated_speed(memory_bytes, _hardware(need, machine, described), count, weights_bytes)
+
+
+def _memory(need: Need, machine: Machine) -> int:
+    if need.memory_bytes is not None:
+        return need.memory_bytes
+    if need.gpus is not None and 0 < need.gpus < 1:
+        return int(max((gpu.memory_bytes for gpu in machine.gpus), default=0) * need.gpus)
+    return sum(gpu.memory_bytes for gpu in machine.gpus[: need.count])  # whole GPUs
+
+
+def _hardware(need: Need, machine: Machine, described: Described) -> Hardware:
+    if need.gpus == 0 or not machine.gpus:
+        return CPU
+    return described.hardware.get(machine.name, UNKNOWN)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from modelgrid.spec.machine import Asleep
 
-WEIGHTS_SHARE = 0.8  # of a replica's memory; the rest is cache and overhead
+WEIGHTS_SHARE = 0.8  # of a replica's memory, where nobody knows them; the rest is cache and overhead
 _BYTES_A_PARAMETER = 2  # bfloat16
 _CACHE_TOKENS_BY_WEIGHTS = 122_500  # weights / bytes of cache a token, of Llama 3.1 8B: 16.06 GB / 131,072 B
 _TOKENS_A_REQUEST = 1_000  # in the cache, about: what the recorded conversations have
@@ -59,15 +59,15 @@ class Hardware:
 CPU = Hardware(bandwidth=80e9, flops=1e12, load_rate=2e9, load_fixed_s=3.0)
 
 
-def estimated_speed(memory_bytes: int, hardware: Hardware, gpus: int = 1) -> Speed:
+def estimated_speed(memory_bytes: int, hardware: Hardware, gpus: int = 1, weights_bytes: int | None = None) -> Speed:
     """The speed of a replica of this size: weights are read once a step, prompts cost two operations a parameter, and
     a request's cache is read once a step. Over several GPUs both bandwidth and arithmetic add up."""
-    weights = memory_bytes * WEIGHTS_SHARE
+    weights = _weights(memory_bytes, weights_bytes)
     parameters = weights / _BYTES_A_PARAMETER
     bandwidth = hardware.bandwidth * _BANDWIDTH_USED * gpus
     flops = hardware.flops * _FLOPS_USED * gpus
     cache_bytes = weights / _CACHE_TOKENS_BY_WEIGHTS * _TOKENS_A_REQUEST
-    room = memory_bytes * (1 - WEIGHTS_SHARE) / cache_bytes
+    room = (memory_bytes - weights) / cache_bytes
     return Speed(
         load_s=hardware.load_fixed_s + weights / hardware.load_rate,
         prefill_tokens_s=flops / (2 * parameters),
@@ -77,10 +77,14 @@ def estimated_speed(memory_bytes: int, hardware: Hardware, gpus: int = 1) -> Spe
     )
 
 
-def estimated_sleep(memory_bytes: int, level: int, hardware: Hardware) -> Asleep:
+def estimated_sleep(memory_bytes: int, level: int, hardware: Hardware, weights_bytes: int | None = None) -> Asleep:
     """How a replica of this size sleeps: at level 1 its weights wait in main memory, at level 2 they are read from the
     disk again; the process, its libraries and graphs stay."""
-    weights = int(memory_bytes * WEIGHTS_SHARE)
+    weights = int(_weights(memory_bytes, weights_bytes))
     if level == 1:
         return Asleep(_KEPT_ASLEEP, weights, 0.5 + weights / _BUS)
     return Asleep(_KEPT_ASLEEP, 0, 0.5 + weights / hardware.load_rate)
+
+
+def _weights(memory_bytes: int, known_bytes: int | None) -> float:
+    return min(known_bytes, memory_bytes) if known_bytes else memory_bytes * WEIGHTS_SHARE

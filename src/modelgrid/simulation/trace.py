@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def _lines(path: Path) -> Iterator[Line]:
         raise TraceError(f"cannot read the trace {path}: it is not UTF-8 text (save it as UTF-8)") from error
     if not text.strip():
         return iter(())
-    is_json = text.lstrip()[:1] == "{"
+    is_json = text.lstrip()[:1] in ("{", "[")  # a list is told what a line is
     return _json_lines(path, text) if is_json else _csv_lines(path, text)
 
 
@@ -160,7 +161,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Line]:
 
 
 def _time(path: Path, number: int, name: str, value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     text = str(value).strip()
     whole, point, fraction = text.partition(".")

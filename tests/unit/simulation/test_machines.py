@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_machines_in_a_word(text: str, machines: list[tuple[str, list[int]]]) ->
         ("nothing", "known are B200, H200, H100"),
         ("8 of them", "write for example 8xH100"),
         ("cpu:many", "'many' is not a size"),
+        ("0xH100", "cannot make machines of '0xH100': it counts 0"),
     ],
 )
 def test_machines_that_cannot_be_made_are_told(text: str, told: str) -> None:
@@ -100,10 +102,12 @@ def test_an_eight_billion_model_on_an_h100_has_the_speed_that_engines_have() -> 
         ("machine: []", "it has machine"),
         ("machines: [{gpus: 2}]", "its GPUs need `gpu: H100`"),
         ("machines: [{gpus: -2, gpu: H100}]", "gpus: -2 is not a whole number from 0"),
-        ("machines: [{gpu: H100, cost: 3}]", "nobody knows cost"),
-        ("machines: H100\nmodels: {a: {size: 3}}", "cannot read model a: nobody knows size"),
-        ("machines: H100\nmodels: {a: {load: soon}}", "'soon' is not a duration"),
-        ("machines: [", "it is YAML"),
+        ("machines: [{gpu: H100, cost: 3}]", "there is no field cost"),
+        ("machines: H100\nmodels: {a: {size: 3}}", "cannot read model a: there is no field size"),
+        ("machines: H100\nmodels: {a: {load: soon}}", "cannot use model a: load: 'soon' is not a duration"),
+        ("machines: H100\nmodels: {a: {step: 0s}}", "cannot use model a: step: '0s' is not above 0"),
+        ("machines: H100\nmodels: {a: {memory: much}}", "cannot use model a: memory: 'much' is not a size"),
+        ("machines: [", "line 1, column 12: expected the node content"),
     ],
 )
 def test_a_file_with_a_mistake_is_told(tmp_path: Path, text: str, told: str) -> None:
@@ -137,6 +141,32 @@ def test_a_model_of_the_configuration_is_as_large_as_its_weights_say() -> None:
     memory_bytes = made.models[0].need.memory_bytes
     assert memory_bytes is not None
     assert 10 * GB < memory_bytes < 30 * GB
+
+
+def test_more_memory_for_the_cache_makes_no_slower_model() -> None:
+    """What is read in each step are the weights, however much its engine was given."""
+    given = ModelSpec(ModelName("m"), "vllm", source="owner/name", memory_bytes=20 * GB)
+    for spec in (replace(given, memory_bytes=70 * GB), replace(given, memory_bytes=None, gpus=1)):
+        small, large = (
+            scenario([each], machines_of("H100"), lambda _: Weights(15 * GB)).models[0].speed["local"]
+            for each in (given, spec)
+        )
+        assert large.step_s == small.step_s
+        assert large.load_s == small.load_s
+        assert large.most_running > small.most_running
+
+
+def test_a_model_that_spreads_has_the_speed_of_all_its_gpus() -> None:
+    described = replace(machines_of("4xH100"), models=made_up_models("1x140GB+1x70GB"))
+    large, small = (model.speed["local"] for model in scenario([], described).models)
+    assert large.step_s == pytest.approx(small.step_s)
+
+
+def test_a_model_in_main_memory_is_as_slow_as_that() -> None:
+    described = machines_of("H100")
+    spec = ModelSpec(ModelName("m"), "custom", memory_bytes=8 * GB)
+    gpu, main = (scenario([each], described).models[0].speed["local"] for each in (spec, replace(spec, gpus=0)))
+    assert main.step_s > 10 * gpu.step_s
 
 
 def test_the_objective_of_the_configuration_counts() -> None:

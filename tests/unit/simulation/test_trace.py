@@ -65,6 +65,8 @@ def test_iso_times_may_have_a_zone(tmp_path: Path) -> None:
         ('{"at": 1, "model": "a", "input": -1, "output": 1}', "line 1 input is -1"),
         ('{"at": 1, "model": "a", "input": 1}', "line 1 has no output"),
         ('{"at": 1, "model": "a", "input": 1, "output": 1, "out": 2}', "line 1 has out, which nobody knows"),
+        ('{"at": NaN, "model": "a", "input": 1, "output": 1}', "line 1 at is 'nan'"),
+        ('[{"at": 1, "model": "a", "input": 1, "output": 1}]', "line 1 is not an object"),
         ('{"at": true, "model": "a", "input": 1, "output": 1}', "line 1 at is 'True'"),
     ],
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from modelgrid.planner import backoff
 from modelgrid.planner.evict import asleep_shares
-from modelgrid.planner.place import At, Room, on_each, shares_on
+from modelgrid.planner.place import At, free_bytes, on_each, shares_on
 from modelgrid.spec import (
     MAIN,
     MOVES,
@@ -325,9 +325,10 @@ def _fail_overeaters(
         for replica in replicas
     ]
     # Those who leave are not counted: once they have gone it may fit, and one overeater takes no neighbour along.
-    room = Room(fleet.machines, (replica for replica in grown if replica.state in _ALIVE))
-    if all(free >= 0 for free in room.free.values()):
+    free = free_bytes(fleet.machines, (replica for replica in grown if replica.state in _ALIVE))
+    if all(bytes >= 0 for bytes in free.values()):
         return grown
+    devices = {(machine.name, device.name): device for machine in fleet.machines for device in machine.devices}
     worst: dict[At, tuple[int, int]] = {}
     for index, replica in enumerate(grown):
         model = models.get(replica.model)
@@ -335,12 +336,12 @@ def _fail_overeaters(
             continue
         for share in replica.counted:
             at = (replica.machine, share.device)
-            if room.free.get(at, 0) < 0:
-                excess = share.memory_bytes - _planned_now(model, model.need, replica, room.devices[at])
+            if free.get(at, 0) < 0:
+                excess = share.memory_bytes - _planned_now(model, model.need, replica, devices[at])
                 if excess > 0:
                     worst[at] = max(worst.get(at, (0, 0)), (excess, index))
     for at, (excess, index) in worst.items():
-        replica, device = grown[index], room.devices[at]
+        replica, device = grown[index], devices[at]
         if replica.state is State.FAILED:
             continue
         held = next(share.memory_bytes for share in replica.counted if share.device == device.name)

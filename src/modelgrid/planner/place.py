@@ -95,6 +95,17 @@ def _gpus(count: int) -> str:
     return "one GPU" if count == 1 else f"{count} GPUs"
 
 
+def free_bytes(machines: Iterable[Machine], replicas: Iterable[Replica]) -> dict[At, int]:
+    """What `replicas` leave free on each device; less than nothing where they hold too much."""
+    free = {(machine.name, device.name): device.memory_bytes for machine in machines for device in machine.devices}
+    for replica in replicas:
+        for share in replica.counted:
+            at = (replica.machine, share.device)
+            if at in free:  # a machine that is gone has nothing to give
+                free[at] -= share.memory_bytes
+    return free
+
+
 class Room:
     """What is free on the devices of all machines. It changes while a plan is made."""
 
@@ -103,12 +114,7 @@ class Room:
         self.devices: dict[At, Device] = {
             (machine.name, device.name): device for machine in machines for device in machine.devices
         }
-        self.free = {at: device.memory_bytes for at, device in self.devices.items()}
-        for replica in replicas:
-            for share in replica.counted:
-                at = (replica.machine, share.device)
-                if at in self.free:  # a machine that is gone has nothing to give
-                    self.free[at] -= share.memory_bytes
+        self.free = free_bytes(machines, replicas)
         self._gpus = sorted((self.free[at], at) for at, device in self.devices.items() if device.is_gpu)
         self._mains = sorted((self.free[at], at) for at, device in self.devices.items() if not device.is_gpu)
         self._counts: dict[Need, int] = {}
@@ -138,6 +144,12 @@ class Room:
         """Whether these are free now."""
         return all(self.free.get((machine, share.device), -1) >= share.memory_bytes for share in shares)
 
+    def has_main(self, need: Need, count: int, machine: str) -> bool:
+        """Whether main memory is free for what takes some beside `count` GPUs."""
+        if not count or not need.main_bytes:
+            return True
+        return self.free.get((machine, MAIN), need.main_bytes) >= need.main_bytes
+
     def best(self, need: Need) -> Spot | None:
         """The free place that leaves the least behind; None where there is none."""
         count = self.count(need)
@@ -150,21 +162,21 @@ class Room:
         order = self._gpus if count else self._mains
         for index in range(bisect_left(order, (need.memory_bytes, ("", ""))), len(order)):
             machine, device = order[index][1]
-            if self._has_main(need, count, machine):
+            if self.has_main(need, count, machine):
                 return self._spot(need, machine, {device: need.memory_bytes})
         return None
 
     def _share_of_one(self, need: Need, count: int) -> Spot | None:
         for free, at in self._gpus if count else self._mains:
             takes = on_each(need, count, self.devices[at])
-            if takes <= free and self._has_main(need, count, at[0]):
+            if takes <= free and self.has_main(need, count, at[0]):
                 return self._spot(need, at[0], {at[1]: takes})
         return None
 
     def _several(self, need: Need, count: int) -> Spot | None:
         best: tuple[int, str, dict[str, int]] | None = None
         for machine in self.machines.values():
-            if len(machine.gpus) < count or not self._has_main(need, count, machine.name):
+            if len(machine.gpus) < count or not self.has_main(need, count, machine.name):
                 continue
             fitting = sorted(
                 (self.free[machine.name, gpu.name] - takes, gpu.name, takes)
@@ -175,11 +187,6 @@ class Room:
             if len(fitting) == count and (best is None or left < best[0]):
                 best = (left, machine.name, {name: takes for _, name, takes in fitting})
         return None if best is None else self._spot(need, best[1], best[2])
-
-    def _has_main(self, need: Need, count: int, machine: str) -> bool:
-        if not count or not need.main_bytes:
-            return True
-        return self.free.get((machine, MAIN), need.main_bytes) >= need.main_bytes
 
     def _spot(self, need: Need, machine: str, takes: Mapping[str, int]) -> Spot:
         return Spot(machine, shares_on(need, self.machines[machine], takes))

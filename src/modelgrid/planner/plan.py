@@ -6,10 +6,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from modelgrid.planner import backoff
 from modelgrid.planner.evict import Victim, Victims, asleep_shares, is_patient, less
-from modelgrid.planner.place import Room, needs_text, why_impossible
+from modelgrid.planner.place import Room, free_bytes, needs_text, why_impossible
 from modelgrid.planner.scale import floor, is_idle, scale, surplus
 from modelgrid.spec import (
     Action,
@@ -165,16 +166,16 @@ def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action])
     or kept loaded."""
     leaving = _leaving(before)
     staying = [r for r in fleet.replicas if r.id not in leaving and r.state not in LEAVING and r.counted]
-    room = Room(fleet.machines, staying)
-    over = {at: -free for at, free in room.free.items() if free < 0}
+    over = {at: -free for at, free in free_bytes(fleet.machines, staying).items() if free < 0}
     if not over:
         return []
+    machines = {machine.name: machine for machine in fleet.machines}
     actions: list[Action] = []
     for replica in sorted(staying, key=lambda r: (floor(models[r.model]) > 0, _is_busy(r), r.last_used, r.id)):
         crowded = [share for share in replica.counted if over.get((replica.machine, share.device), 0) > 0]
         if not crowded:
             continue
-        device = room.devices[replica.machine, crowded[0].device]
+        device = machines[replica.machine].device(crowded[0].device)
         why = f"models may take {format_bytes(device.memory_bytes)}{_of(device, fleet)} now"
         actions.append(_let_go(replica, why, Because(Cause.SHRUNK)))
         for share in crowded:
@@ -198,13 +199,20 @@ class _Growth:
     models: Mapping[ModelName, Model]
     now: Room
     soon: Room
-    victims: Victims
     staying: Mapping[ModelName, Sequence[Replica]]
     falling: Mapping[ModelName, int]  # replicas on their way to sleep
     next: int
     ids: frozenset[ReplicaId]
     is_fetching: bool
     actions: list[Action] = field(default_factory=list)
+    _victims: Victims | None = None
+
+    @property
+    def victims(self) -> Victims:
+        """Who may make room. In most laps nobody has to, and to look for them is half of a lap."""
+        if self._victims is None:
+            self._victims = Victims(self.models, chain.from_iterable(self.staying.values()), self.soon, self.fleet.now)
+        return self._victims
 
 
 def _grow(fleet: Fleet, models: Mapping[ModelName, Model], before: Sequence[Action]) -> list[Action]:
@@ -220,7 +228,6 @@ def _grow(fleet: Fleet, models: Mapping[ModelName, Model], before: Sequence[Acti
         models=models,
         now=Room(fleet.machines, fleet.replicas),
         soon=soon,
-        victims=Victims(models, staying, soon, fleet.now),
         staying=_by_model(staying),
         falling=Counter(replica.model for replica in falling),
         next=fleet.next,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from modelgrid.planner import backoff
@@ -175,7 +175,8 @@ def _fold(replica: Replica, model: Model | None, facts: Facts) -> Replica | None
     alive = _with_use(replica, facts)
     if alive.state is State.STARTING and alive.id in facts.served:
         ready = move(alive, State.READY, f"started: {alive.why}", facts.now)
-        return replace(ready, ready_at=facts.now, last_used=facts.now, took_s=facts.now - alive.created)
+        loaded_s = facts.now - (alive.spawned or alive.created)  # what was pulled before it is there the next time
+        return replace(ready, ready_at=facts.now, last_used=facts.now, took_s=loaded_s)
     if alive.state is State.ASLEEP:
         return _turned(alive, facts)
     return alive
@@ -306,12 +307,20 @@ def _shares_of_stranger(seen: Seen, model: Model | None, fleet: Fleet) -> tuple[
     """What its model needs, and no less than it holds, on the devices that its runtime says it is on."""
     held = seen.state.memory_bytes or 0 if isinstance(seen.state, Running) else 0
     machine = next((machine for machine in fleet.machines if machine.name == seen.machine), None)
-    if model is None or machine is None or isinstance(model.need, Unknown):
-        return shares_of(held)
-    gpus = [device for device in machine.gpus if device.name in seen.devices]
+    gpus = [device for device in machine.gpus if device.name in seen.devices] if machine else []
+    need = model.need if model is not None and not isinstance(model.need, Unknown) else None
+    if machine is None or need is None:
+        return _unplanned(seen, gpus, is_leaving=model is None) if gpus else shares_of(held)
     if gpus:
-        return shares_on(model.need, machine, {gpu.name: on_each(model.need, len(gpus), gpu) for gpu in gpus})
-    return shares_of(max(model.need.memory_bytes or 0, held))
+        return shares_on(need, machine, {gpu.name: on_each(need, len(gpus), gpu) for gpu in gpus})
+    return shares_of(max(need.memory_bytes or 0, held))
+
+
+def _unplanned(seen: Seen, gpus: Sequence[Device], *, is_leaving: bool) -> tuple[Share, ...]:
+    """What it holds of its GPUs, where nobody knows what it was to take. Where that can't be had either, one that goes
+    counts with all of them until it is gone; one that stays must not push its neighbours out for a guess."""
+    held = seen.state.gpu_bytes if isinstance(seen.state, Running) else {}
+    return tuple(Share(gpu.name, held.get(gpu.name, gpu.memory_bytes if is_leaving else 0)) for gpu in gpus)
 
 
 def _fail_overeaters(

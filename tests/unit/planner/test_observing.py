@@ -9,15 +9,21 @@ import pytest
 
 from modelgrid.planner import Facts, Lap, observe
 from modelgrid.spec import (
+    MAIN,
+    Device,
     Event,
     Failures,
     Fleet,
+    Machine,
     Model,
     ModelName,
     Replica,
     ReplicaId,
+    Running,
     Seen,
+    Share,
     State,
+    Unknown,
     shares_of,
 )
 from unit.planner.fleets import NOW, exited, fleet, model, replica, running
@@ -251,6 +257,27 @@ def test_an_adopted_replica_counts_with_the_most_that_is_known() -> None:
     assert adopted(running(A, memory_bytes=6), [model()]).memory_bytes == 6
     assert adopted(running(A, memory_bytes=2), [model()]).memory_bytes == 4
     assert adopted(running(A, memory_bytes=6), []).memory_bytes == 6
+
+
+@pytest.mark.parametrize(
+    ("known", "held", "expected"),
+    [
+        ([model()], {}, 4),
+        ([], {"gpu1": 6}, 6),
+        ([], {}, 10),
+        ([replace(model(), need=Unknown("its weights are being read"))], {"gpu1": 6}, 6),
+        ([replace(model(), need=Unknown("its weights are being read"))], {}, 0),
+    ],
+    ids=["needs 4", "unknown, holds 6", "unknown", "of unknown size, holds 6", "of unknown size"],
+)
+def test_what_is_adopted_on_a_gpu_counts_there(known: list[Model], held: dict[str, int], expected: int) -> None:
+    gpus = tuple(Device(f"gpu{index}", 10, 10, index) for index in range(2))
+    box = Machine((Device(MAIN, 10, 10), *gpus), accelerator="cuda")
+    seen = replace(running(A, memory_bytes=3), devices=("gpu1",))
+    assert isinstance(seen.state, Running)
+    seen = replace(seen, state=replace(seen.state, gpu_bytes=held))
+    lap = observe(Fleet(NOW, (box,), tuple(known)), Facts(NOW, seen={A: seen}))
+    assert lap.replicas[0].shares == (Share("gpu1", expected),)
 
 
 def test_a_stranger_belongs_to_the_runtime_that_showed_it() -> None:

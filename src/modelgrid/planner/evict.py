@@ -294,5 +294,5 @@ def _has_had_its_turn(replica: Replica, now: float, turns: float) -> bool:
         return True  # else two that wait for each other's memory, one of them asleep, would do so for ever
     if replica.state is not State.READY or replica.ready_at is None:
         return False
-    took_s = replica.ready_at - replica.created if replica.took_s is None else replica.took_s
+    took_s = replica.ready_at - (replica.spawned or replica.created) if replica.took_s is None else replica.took_s
     return now - replica.ready_at >= max(PATIENCE_S, turns * took_s)

@@ -85,6 +85,11 @@ def test_a_start_that_was_answered_is_ready() -> None:
     assert lap == Lap((ready,), {NAME: Failures()}, (told("ready", "started: because"),))
 
 
+def test_what_was_pulled_before_the_process_began_is_no_part_of_what_a_start_took() -> None:
+    after_an_hour = replace(STARTING, created=NOW - 3600.0)
+    assert look(after_an_hour, running(A), served=True, in_flight=0).replicas[0].took_s == 10.0
+
+
 def test_who_was_made_ready_counts_as_used_from_then_on() -> None:
     long_ago = replace(STARTING, last_used=0.0)
     assert look(long_ago, running(A), served=True, in_flight=0).replicas[0].last_used == NOW

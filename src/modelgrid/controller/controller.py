@@ -298,7 +298,7 @@ class Controller:
 
     async def _refresh(self) -> None:
         now = self._clock()
-        if now - self._settings_read < SETTINGS_EVERY_S:
+        if 0 <= now - self._settings_read < SETTINGS_EVERY_S:  # a clock that was put back must not delay it
             return
         self._settings_read = now
         before = self._settings.config.machine

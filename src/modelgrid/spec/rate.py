@@ -17,7 +17,7 @@ class Rate:
 
     def counted(self, came: int, now: float) -> Rate:
         """The rate once `came` more have come."""
-        return Rate(self.faded(now) + came / FADE_S, max(now, self.at))
+        return Rate(self.faded(now) + came / FADE_S, now)  # a clock that was put back must not keep it from fading
 
     def faded(self, now: float) -> float:
         """The average now."""

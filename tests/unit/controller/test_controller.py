@@ -231,6 +231,16 @@ def test_a_model_that_changes_is_started_anew_and_one_that_is_removed_goes(play:
     play(scene)
 
 
+def test_a_clock_that_is_put_back_delays_no_edit(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        engine, worker = await serve(stage)
+        stage.clock.ahead_s -= 3600.0
+        stage.configure(replace(spec("a", engine), aliases=("gpt",)))
+        await until(lambda: worker.route("a").aliases == ("gpt",))
+
+    play(scene)
+
+
 def test_a_change_of_what_does_not_run_changes_the_route_only(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         engine, worker = await serve(stage)

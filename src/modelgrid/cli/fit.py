@@ -26,7 +26,7 @@ _WORDS = {
     "waits": ("has to wait", "yellow"),
     "blocked": ("doesn't fit now", "red"),
     "impossible": ("doesn't fit", "red"),
-    "unknown": ("can't be told", "red"),
+    "unknown": ("may fit or not", "red"),
 }
 _BASES = {
     "configured": "as configured",
@@ -84,7 +84,7 @@ def _engine(name: str | None) -> str | None:
     from modelgrid.engines import ENGINES
 
     if name is not None and name not in ENGINES:
-        raise click.BadParameter(f"there is {', '.join(ENGINES)}", param_hint="--engine")
+        raise click.BadParameter(f"there is no engine {name!r}: there are {', '.join(ENGINES)}", param_hint="--engine")
     return name
 
 
@@ -138,6 +138,9 @@ def _picture(answer: Fit, columns: int | None, *, is_live: bool) -> Iterator[Ren
     word, style = _WORDS[answer.verdict]
     name = screen.joined(screen.text(answer.model, "bold"), f" ({answer.engine}) ")
     yield screen.joined(name, screen.text(word, style), f": {answer.why}", "" if answer.why.endswith(")") else ".")
+    if answer.verdict == "unknown":
+        again = screen.command("fit", answer.model, "--memory", "16GiB")
+        yield screen.text(f"To try it with a size: {again}. Configured models: {screen.command('model', 'list')}.")
     if answer.running:
         yield screen.text(f"It runs already ({', '.join(answer.running)}): this is about one more.")
     yield ""
@@ -162,7 +165,8 @@ def _needs(answer: Fit) -> Iterator[RenderableType]:
         rows = [("measured", format_bytes(answer.peak_bytes), f"the most that its last runs held; {share} are added")]
     elif answer.basis == "configured" and rows:
         total = sum(part.memory_bytes for part in answer.parts)
-        rows = [("estimate", format_bytes(total), ", ".join(f"{what} {size}" for what, size, _ in rows))]
+        of = [f"{what} {size}" for what, size, _ in rows] if len(rows) > 1 else list(filter(None, rows[0][::2]))
+        rows = [("estimate", format_bytes(total), ", ".join(of))]
     if rows:
         yield screen.indented(screen.timeline(rows), 2)
 

@@ -10,6 +10,7 @@ from modelgrid.cli.sentences import Clock, Moment, sentence
 from modelgrid.spec import Event
 
 _TOLD_WHOLE = 2  # replicas in a row that failed alike
+_REPEATED = ("found",)  # a controller that is started again and again finds each replica each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def _lines(group: Sequence[Event], clock: Clock) -> tuple[Line, ...]:
     for index, event in enumerate(group):
         text, details = sentence(Moment(event, tuple(group[:index]), clock))
         line = Line(event.at, text, event.what, details)
-        if lines and event.replica is None and (lines[-1].what, lines[-1].text) == (line.what, line.text):
+        may_repeat = event.replica is None or event.what in _REPEATED
+        if lines and may_repeat and (lines[-1].what, lines[-1].text) == (line.what, line.text):
             lines[-1] = replace(lines[-1], until=line.at, events=lines[-1].events + 1)
         else:
             lines.append(line)

@@ -112,7 +112,7 @@ def test_what_the_page_configures_goes_where_it_says(fit: Run, tmp_path: Path) -
         (("./qwen-7b", "--gpus", "8"), "doesn't fit: it needs 8 GPUs, the largest machine has 4"),
         (("./qwen-7b", "--gpus", "0"), "fits: there is room for it in main memory."),
         (("./qwen-7b", "--arg", "--max-model-len", "--arg", "1k"), "16 requests of 1,000"),
-        (("./nothing",), "can't be told: nobody knows how much memory it needs"),
+        (("./nothing",), "may fit or not: nobody knows how much memory it needs"),
     ],
 )
 @pytest.mark.usefixtures("seven_b")
@@ -124,10 +124,14 @@ def test_what_is_tried_out_counts_and_the_exit_code_says_whether_it_fits(
     assert result.exit_code == (0 if "fits" in told or "requests" in told else 1)
 
 
+def test_whose_size_nobody_knows_can_be_tried_with_one(fit: Run) -> None:
+    assert "modelgrid fit owner/name --memory 16GiB" in fit("owner/name").output
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("a/b", "--engine", "vlm"), 2, "there is vllm, transformers"),
+        (("a/b", "--engine", "vlm"), 2, "there is no engine 'vlm': there are vllm, transformers"),
         (("a/b", "--engine", "remote"), 1, "source: does not belong to engine remote"),
         (("a/b", "--memory", "lots"), 2, "'lots' is not a size"),
         (("a/b", "--gpus", "1.5"), 2, "'1.5' is not a number of GPUs"),

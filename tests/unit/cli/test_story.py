@@ -306,3 +306,11 @@ def test_the_account_tells_a_loop_of_crashes_in_two_lines() -> None:
 )
 def test_durations_are_told_as_one_reads_them_aloud(seconds: float, told: str) -> None:
     assert lasting(seconds) == told
+
+
+def test_a_replica_that_is_found_again_and_again_is_told_of_once() -> None:
+    found = [event(60.0 + number, "found", "the controller was started again") for number in range(12)]
+    (chapter,) = tell((*LIFE[:2], *found, *LIFE[2:]), clock)
+    told = [line.text for line in chapter.lines if line.what == "found"]
+    assert len(told) == 1
+    assert told[0].endswith("so it goes on. This happened 12 times, the last at <71>.")

@@ -254,10 +254,13 @@ def _grow_model(model: Model, growth: _Growth) -> None:
         return
     asleep = [replica for replica in own if replica.state is State.ASLEEP and replica.turning is None]
     asleep = [replica for replica in asleep if not growth.victims.has_dropped(replica)]
+    asleep.sort(key=lambda replica: not growth.now.holds(replica.machine, _to_wake(replica)))
     for replica in asleep[:missing]:
         growth.victims.keep(replica)
         if not _wake_one(model, model.need, replica, growth, is_first=not up):
-            return
+            if not up:
+                return
+            break  # nobody makes room for one more, but another one may be started where there is room
         missing -= 1
     missing -= growth.falling.get(model.spec.name, 0)  # they are sooner woken than others started
     if (places := _places_left(model.spec, fleet)) is not None:
@@ -280,8 +283,9 @@ def _places_left(spec: ModelSpec, fleet: Fleet) -> int | None:
 
 
 def _urgency(model: Model, now: float) -> tuple[bool, float, float, str]:
-    """Who waits goes first, by priority, and then who has gone without for longest, or is many. That adds to a priority,
-    so that none starves; and it begins anew for who was just served, or a backlog would bring a model back for ever."""
+    """Who waits goes first, by priority, and then who has gone without for longest, or is many. That adds to a
+    priority, so that none starves; and it begins anew for who was just served, or a backlog would bring a model back
+    for ever."""
     if model.waiting_since is None:
         return (True, -model.spec.priority, 0.0, model.spec.name)
     since = max(model.waiting_since, model.last_used)
@@ -343,8 +347,8 @@ def _start_one(model: Model, need: Need, growth: _Growth, *, is_first: bool) -> 
 
 def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, *, is_first: bool) -> bool:
     """Whether `replica` could be told to wake at once; where not, room is made or kept for it. Where none can be made,
-    another one is started, if there is room elsewhere."""
-    shares = less(replica.shares, replica.asleep_shares)
+    another one is started, if there is room elsewhere, or if none can ever be made here."""
+    shares = _to_wake(replica)
     if growth.now.holds(replica.machine, shares):
         growth.now.take(replica.machine, shares)
         growth.soon.take(replica.machine, shares)
@@ -355,7 +359,8 @@ def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, *, is
     if not growth.soon.holds(replica.machine, shares):
         victims = growth.victims.for_shares(model, replica.machine, shares)
         if victims is None:
-            if _places_left(model.spec, growth.fleet) is None and growth.now.best(need) is not None:
+            may_start = _places_left(model.spec, growth.fleet) is None
+            if may_start and (growth.now.best(need) is not None or _is_shut_in(model, replica, shares, growth)):
                 return _start_one(model, need, growth, is_first=is_first)
             if (refusal := _no_room(model, need, growth)) is not None:
                 growth.actions.append(refusal)
@@ -367,6 +372,18 @@ def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, *, is
         _make_room(growth, model, victims)
     _reserve(growth, replica.machine, shares)
     return False
+
+
+def _to_wake(replica: Replica) -> tuple[Share, ...]:
+    """What it takes awake, beyond what it takes asleep."""
+    return less(replica.shares, replica.asleep_shares)
+
+
+def _is_shut_in(model: Model, replica: Replica, shares: Sequence[Share], growth: _Growth) -> bool:
+    """Whether it can't be woken even once those beside it have had their turn: they are kept, or its device is gone."""
+    if is_patient(model, growth.fleet.now):
+        return False
+    return growth.victims.for_shares(model, replica.machine, shares, in_turn=False) is None
 
 
 def _next_id(model: Model, growth: _Growth) -> ReplicaId:

@@ -9,6 +9,7 @@ from modelgrid.spec import (
     MAIN,
     Asleep,
     Device,
+    Drain,
     Fleet,
     Machine,
     Model,
@@ -17,6 +18,7 @@ from modelgrid.spec import (
     Running,
     Seen,
     Share,
+    Start,
     State,
     Stop,
     Wake,
@@ -58,3 +60,44 @@ def test_what_is_adopted_counts_as_if_it_were_awake_and_asleep() -> None:
     facts = Facts(NOW, seen={seen.replica: replace(seen, devices=("gpu0",))})
     (found,) = observe(fleet, facts).replicas
     assert found.counted == (Share("gpu0", 8), Share(MAIN, 5))
+
+
+def _gpus(count: int) -> Machine:
+    devices = (Device(f"gpu{index}", 10, 10, index) for index in range(count))
+    return Machine((Device(MAIN, 20, 20), *devices), accelerator="cuda")
+
+
+def _on(id: str, gpu: str, *, in_flight: int = 0, is_asleep: bool = False) -> Replica:
+    known = replace(replica(id, in_flight=in_flight, unused_s=500.0), shares=(Share(gpu, 8),))
+    return replace(known, state=State.ASLEEP, asleep_shares=(Share(gpu, 2),)) if is_asleep else known
+
+
+def test_one_that_can_never_be_woken_where_it_is_makes_room_for_another_one_elsewhere() -> None:
+    models = (_sleeper(1, 60), model("kept", 8, min=1), model("idle", 8))
+    replicas = (_on("sleeper-1", "gpu0", is_asleep=True), _on("kept-1", "gpu0"), _on("idle-1", "gpu1"))
+    (action,) = plan(Fleet(NOW, (_gpus(2),), models, replicas))
+    assert isinstance(action, Drain)
+    assert action.replica == "idle-1"
+
+
+def test_of_two_that_sleep_the_one_wakes_that_finds_room() -> None:
+    replicas = (
+        _on("sleeper-1", "gpu0", is_asleep=True),
+        _on("kept-1", "gpu0"),
+        _on("sleeper-2", "gpu1", is_asleep=True),
+    )
+    (action,) = plan(Fleet(NOW, (_gpus(2),), (_sleeper(1, 0), model("kept", 8, min=1)), replicas))
+    assert isinstance(action, Wake)
+    assert action.replica == "sleeper-2"
+
+
+def test_one_that_finds_no_room_to_wake_keeps_no_other_from_helping_those_that_serve() -> None:
+    busy = replace(model("sleeper", 8, max=3, target=4), sleep=SLEEP)
+    replicas = (
+        _on("sleeper-1", "gpu0", is_asleep=True),
+        _on("kept-1", "gpu0"),
+        _on("sleeper-2", "gpu1", in_flight=6),
+    )
+    (action,) = plan(Fleet(NOW, (_gpus(3),), (busy, model("kept", 8, min=1)), replicas))
+    assert isinstance(action, Start)
+    assert action.shares == (Share("gpu2", 8),)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelgrid.engines import ENGINES
+from modelgrid.engines.sleep import asleep
 from modelgrid.simulation.gpus import UNKNOWN
 from modelgrid.simulation.machines import Described, DescriptionError, MadeUp
-from modelgrid.simulation.speed import CPU, Hardware, Speed, estimated_sleep, estimated_speed
+from modelgrid.simulation.speed import CPU, Hardware, Speed, estimated_speed
 from modelgrid.simulation.world import SimulatedModel
 from modelgrid.spec import ModelName, ModelSpec, Unknown
 from modelgrid.spec.machine import Machine, Need
@@ -89,10 +90,11 @@ def _model(spec: ModelSpec, said: MadeUp, described: Described, weigh: Weigh | N
     level = said.sleep if said.sleep is not None else spec.sleep
     if level is None:
         return SimulatedModel(spec, need, speeds)
-    first = described.machines[0]
-    sleep = estimated_sleep(_memory(need, first), level, _hardware(need, first, described), weights_bytes)
+    spec = replace(spec, sleep=level)
+    sleep = asleep(spec, need, weights_bytes, described.machines[0])
+    assert sleep is not None
     speeds = {name: replace(speed, wake_s=sleep.wake_s) for name, speed in speeds.items()}
-    return SimulatedModel(replace(spec, sleep=level), need, speeds, sleep)
+    return SimulatedModel(spec, need, speeds, sleep)
 
 
 def _need(spec: ModelSpec, machine: Machine, weigh: Weigh | None) -> tuple[Need, int | None]:

@@ -15,16 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelgrid.spec.machine import Asleep
-
 WEIGHTS_SHARE = 0.8  # of a replica's memory, where nobody knows them; the rest is cache and overhead
 _BYTES_A_PARAMETER = 2  # bfloat16
 _CACHE_TOKENS_BY_WEIGHTS = 122_500  # weights / bytes of cache a token, of Llama 3.1 8B: 16.06 GB / 131,072 B
 _TOKENS_A_REQUEST = 1_000  # in the cache, about: what the recorded conversations have
 _BANDWIDTH_USED = 0.6  # of what the data sheet says, as engines reach it while they write
 _FLOPS_USED = 0.4  # and while they read
-_KEPT_ASLEEP = 0.05  # of its GPU memory: the CUDA context and graphs
-_BUS = 20e9  # bytes a second from main memory to a GPU, over PCIe 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +71,6 @@ def estimated_speed(memory_bytes: int, hardware: Hardware, gpus: int = 1, weight
         step_more_s=2 * parameters / flops + cache_bytes / bandwidth,
         most_running=max(1, min(256, int(room))),
     )
-
-
-def estimated_sleep(memory_bytes: int, level: int, hardware: Hardware, weights_bytes: int | None = None) -> Asleep:
-    """How a replica of this size sleeps: at level 1 its weights wait in main memory, at level 2 they are read from the
-    disk again; the process, its libraries and graphs stay."""
-    weights = int(_weights(memory_bytes, weights_bytes))
-    if level == 1:
-        return Asleep(_KEPT_ASLEEP, weights, 0.5 + weights / _BUS)
-    return Asleep(_KEPT_ASLEEP, 0, 0.5 + weights / hardware.load_rate)
 
 
 def _weights(memory_bytes: int, known_bytes: int | None) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from modelgrid.engines.sleep import asleep
 from modelgrid.simulation.machines import DescriptionError, machines_of, read_machines
 from modelgrid.simulation.scenario import made_up_models, scenario
 from modelgrid.spec import ModelName, ModelSpec, Scaling, Unknown
@@ -167,6 +168,15 @@ def test_a_model_in_main_memory_is_as_slow_as_that() -> None:
     spec = ModelSpec(ModelName("m"), "custom", memory_bytes=8 * GB)
     gpu, main = (scenario([each], described).models[0].speed["local"] for each in (spec, replace(spec, gpus=0)))
     assert main.step_s > 10 * gpu.step_s
+
+
+def test_a_model_sleeps_as_the_product_expects_it_to() -> None:
+    spec = ModelSpec(ModelName("m"), "vllm", source="owner/name", memory_bytes=20 * GB, sleep=1)
+    described = machines_of("H100")
+    (made,) = scenario([spec], described, lambda _: Weights(15 * GB)).models
+    assert made.sleep == asleep(spec, made.need, 15 * GB, described.machines[0])
+    assert made.sleep is not None
+    assert made.speed["local"].wake_s == made.sleep.wake_s
 
 
 def test_the_objective_of_the_configuration_counts() -> None:

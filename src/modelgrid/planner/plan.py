@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -166,11 +166,13 @@ def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action])
     or kept loaded."""
     leaving = _leaving(before)
     staying = [r for r in fleet.replicas if r.id not in leaving and r.state not in LEAVING and r.counted]
+    actions = [_leave_device(replica, device) for replica, device in _on_lost_gpus(fleet, staying)]
+    lost = _leaving(actions)
+    staying = [replica for replica in staying if replica.id not in lost]
     over = {at: -free for at, free in free_bytes(fleet.machines, staying).items() if free < 0}
     if not over:
-        return []
+        return actions
     machines = {machine.name: machine for machine in fleet.machines}
-    actions: list[Action] = []
     for replica in sorted(staying, key=lambda r: (floor(models[r.model]) > 0, _is_busy(r), r.last_used, r.id)):
         crowded = [share for share in replica.counted if over.get((replica.machine, share.device), 0) > 0]
         if not crowded:
@@ -181,6 +183,21 @@ def _fit(fleet: Fleet, models: dict[ModelName, Model], before: Sequence[Action])
         for share in crowded:
             over[replica.machine, share.device] -= share.memory_bytes
     return actions
+
+
+def _on_lost_gpus(fleet: Fleet, replicas: Iterable[Replica]) -> Iterator[tuple[Replica, str]]:
+    """Those on a GPU that models may not use any more, as after an edit of machine.gpus. A machine that shows none at
+    all may have a driver that doesn't answer: what runs there goes on."""
+    devices = {machine.name: {device.name for device in machine.devices} for machine in fleet.machines if machine.gpus}
+    for replica in replicas:
+        for share in replica.shares:
+            if share.device not in devices.get(replica.machine, (share.device,)):
+                yield replica, share.device
+                break
+
+
+def _leave_device(replica: Replica, device: str) -> Action:
+    return _let_go(replica, f"models may not use {device} any more", Because(Cause.SHRUNK))
 
 
 def _is_busy(replica: Replica) -> bool:

@@ -128,9 +128,9 @@ class Place:
 
     @property
     def on_gpus(self) -> tuple[tuple[Device, Share], ...]:
-        """Its shares of GPUs, each beside the GPU."""
-        pairs = ((self.machine.device(share.device), share) for share in self.shares)
-        return tuple((device, share) for device, share in pairs if device.is_gpu)
+        """Its shares of GPUs, each beside the GPU; without those of GPUs that are no longer there."""
+        gpus = {gpu.name: gpu for gpu in self.machine.gpus}
+        return tuple((gpus[share.device], share) for share in self.shares if share.device in gpus)
 
     @property
     def gpus(self) -> tuple[Device, ...]:

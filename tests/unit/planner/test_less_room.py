@@ -9,10 +9,15 @@ import pytest
 from modelgrid.planner import Facts, observe, plan
 from modelgrid.spec import (
     MAIN,
+    Device,
     Drain,
     Fleet,
+    Machine,
     Model,
+    Place,
+    Replica,
     ReplicaId,
+    Share,
     Start,
     State,
     Wish,
@@ -81,3 +86,26 @@ def test_servers_are_all_used_at_once_and_a_new_list_of_them_waits_for_nobody() 
     assert len([action for action in plan(fleet([wanted])) if isinstance(action, Start)]) == 3
     older = [replica(f"a-{number}", State.DRAINING, 0, in_flight=1) for number in (1, 2)]
     assert len([action for action in plan(fleet([wanted], older)) if isinstance(action, Start)]) == 3
+
+
+def _on_gpu(index: int) -> Replica:
+    return replace(replica(f"a-{index}", in_flight=1), shares=(Share(f"gpu{index}", 4), Share(MAIN, 2)))
+
+
+def _box(*gpus: int) -> Machine:
+    return Machine((Device(MAIN, 9, 9), *(Device(f"gpu{index}", 9, 9, index) for index in gpus)), accelerator="cuda")
+
+
+def test_who_is_on_a_gpu_that_models_may_not_use_any_more_goes() -> None:
+    replicas = (_on_gpu(0), _on_gpu(1))
+    (drain,) = plan(Fleet(NOW, (_box(0),), (model(max=2),), replicas))
+    assert drain == Drain(ReplicaId("a-1"), "models may not use gpu1 any more")
+
+
+def test_a_machine_that_shows_no_gpu_at_all_lets_go_of_nobody() -> None:
+    replicas = (_on_gpu(0), _on_gpu(1))
+    assert plan(Fleet(NOW, (_box(),), (model(max=2),), replicas)) == []
+
+
+def test_a_place_on_a_gpu_that_is_gone_is_none_on_any_gpu() -> None:
+    assert Place(_box(0), _on_gpu(1).shares).gpus == ()

@@ -1,19 +1,20 @@
 """How long a lap of the controller's deciding takes: `python -m bench.laps`.
 
-A fleet of machines with eight GPUs, full of replicas of many models; in each lap everything is observed anew and planned.
-Three kinds of laps: nothing to do; requests wait and there is room; requests wait and others must make room. The time is
-the CPU time of this process, the least of several laps.
+A fleet of machines with eight GPUs, full of replicas of many models; in each lap everything is observed anew and
+planned. Three kinds of laps: nothing to do; requests wait and there is room; requests wait and others must make room.
+The time is the CPU time of this process, the least of several laps.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import random
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from modelgrid.planner import Facts, observe, plan
@@ -38,6 +39,7 @@ from modelgrid.spec import (
 )
 
 GIB = 1 << 30
+RESULTS = Path(__file__).parent / "results"
 NOW = 1_000_000.0
 LAPS = 7
 FULL = (1000, 200, 5000)  # models, machines of 8 GPUs, replicas
@@ -88,7 +90,7 @@ def fleet(models: int, machines: int, replicas: int, *, waiting: int, is_full: b
     known = tuple(
         Model(
             spec,
-            Need(size),
+            Need(size, main_bytes=2 * GIB),
             waiting=20 if number < waiting else 0,
             waiting_since=NOW - dice.uniform(6, 60) if number < waiting else None,
             last_used=NOW - dice.uniform(0, 300),
@@ -150,14 +152,19 @@ def rows() -> Iterator[dict[str, float | str]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench-laps", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="keep the figures for the docs")
+    options = parser.parse_args()
     found = []
     head = ("lap", "models", "machines", "GPUs", "replicas", "waiting", "starts", "others", "ms", "us / n log n")
     print("{:>5} {:>7} {:>9} {:>6} {:>9} {:>8} {:>7} {:>7} {:>8} {:>13}".format(*head))
     for row in rows():
         found.append(row)
         print("{:>5} {:>7} {:>9} {:>6} {:>9} {:>8} {:>7} {:>7} {:>8} {:>13}".format(*row.values()))
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n")
+    if options.keep:
+        path = RESULTS / f"laps-{datetime.now():%Y-%m-%d}.json"
+        path.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"kept in {path}")
 
 
 if __name__ == "__main__":

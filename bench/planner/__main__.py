@@ -38,9 +38,10 @@ def main() -> None:
     for line in behind:
         sys.stdout.write(f"behind: {line}\n")
     if options.keep:
+        from bench.planner.loads import sweep
         from bench.planner.publish import keep
 
-        sys.stdout.write(f"kept in {keep(runs, told, behind, real)}\n")
+        sys.stdout.write(f"kept in {keep(runs, told, behind, real, sweep(ways, seeds))}\n")
 
 
 def _real(options: argparse.Namespace) -> list[Real]:

@@ -47,7 +47,13 @@ _STYLE = """
 """
 
 
-def keep(runs: Sequence[Run], told: Mapping[str, str], behind: Sequence[str], real: Sequence[Real]) -> Path:
+def keep(
+    runs: Sequence[Run],
+    told: Mapping[str, str],
+    behind: Sequence[str],
+    real: Sequence[Real],
+    loads: Mapping[str, object],
+) -> Path:
     """Write a run to a file of its day, and draw it. A later run of the same day replaces it; what it did not measure
     with real engines stays."""
     RESULTS.mkdir(exist_ok=True)
@@ -61,6 +67,7 @@ def keep(runs: Sequence[Run], told: Mapping[str, str], behind: Sequence[str], re
         "workloads": dict(told),
         "medians": _medians(runs),
         "behind": list(behind),
+        "loads": dict(loads),
         "real": [asdict(each) for each in real] or before.get("real", []),
         "runs": [_plain(run) for run in runs],
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from modelgrid.planner.place import At, Room, Spot, is_possible, on_each, shares_on
 from modelgrid.planner.scale import floor
-from modelgrid.spec import MAIN, Machine, Model, ModelName, Need, Replica, ReplicaId, Share, State, sum_of
+from modelgrid.spec import MAIN, Device, Machine, Model, ModelName, Need, Replica, ReplicaId, Share, State, sum_of
 
 PATIENCE_S = 5.0  # a request waits so long before a replica that is busy is drained for it
 TURN = 3.0  # a replica that was loaded stays at least so many times as long as that took, while it is busy
@@ -18,7 +18,7 @@ WEIGHT = 8.0  # a request counts for so many of the next lower priority
 LONGEST_WAIT_S = 30.0  # a request waits so long, or for two swaps, before it no longer matters who is missed more
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: a lap of a large fleet makes thousands
 class Victim:
     """A replica that may make room, and how much it is missed."""
 
@@ -80,14 +80,19 @@ class Victims:
             return None
         best: tuple[tuple[object, ...], Spot, list[Victim]] | None = None
         seen: set[str] = set()
-        for order, (name, _) in self._cheapest:
-            if best is not None and order >= best[0]:
+        for order, (name, device) in self._cheapest:
+            if best is not None and order[:4] > best[0][:4]:
                 break  # no set of victims is cheaper than the cheapest of them
-            machine = self._soon.machines.get(name)
-            if name in seen or machine is None:
+            if name in seen or (name, device) not in self._soon.devices:
+                continue  # or it is on a device that is gone
+            machine = self._soon.machines[name]
+            if not is_possible(need, count, machine):
                 continue
-            seen.add(name)
-            found = self._on(asking, need, count, machine, in_turn) if is_possible(need, count, machine) else None
+            is_one = count == 0 or (count == 1 and device != MAIN)
+            devices = [machine.device(device)] if is_one else machine.devices
+            if not is_one:
+                seen.add(name)
+            found = self._on(asking, need, count, machine, devices, in_turn)
             if found is not None and (best is None or _cost(found[1]) < best[0]):
                 best = (_cost(found[1]), *found)
         if best is None and need.memory_bytes is not None:
@@ -154,12 +159,12 @@ class Victims:
         return Victim(replica, is_busy, model.spec.priority, expected, back_s, frees, sleeps)
 
     def _on(
-        self, asking: Model, need: Need, count: int, machine: Machine, in_turn: bool
+        self, asking: Model, need: Need, count: int, machine: Machine, devices: Sequence[Device], in_turn: bool
     ) -> tuple[Spot, list[Victim]] | None:
-        """The cheapest devices of one machine, and main memory beside GPUs."""
+        """The cheapest of `devices` of one machine, and main memory beside GPUs."""
         choices = [
             (_cost(found), device.name, takes)
-            for device in machine.devices
+            for device in devices
             if device.is_gpu == (count > 0)
             and (takes := on_each(need, count, device)) <= device.memory_bytes
             and (found := self._make(asking, (machine.name, device.name), takes, in_turn, {})) is not None

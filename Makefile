@@ -42,7 +42,7 @@ sim: setup ## the planner against a world of faults: make sim SEEDS=10000
 	$(BIN)/pytest -n auto tests/sim --seeds $(SEEDS)
 
 e2e: setup ## the real daemon, real sockets, real engines
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest -n 2 --dist loadfile tests/e2e
 
 fuzz: setup ## hostile bytes into the gateway: make fuzz RUNS=1000000 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m fuzz.callers --runs $(RUNS) --seed $(or $(SEED),1)

@@ -11,7 +11,7 @@ from itertools import chain
 from modelgrid.planner import backoff
 from modelgrid.planner.evict import Victim, Victims, asleep_shares, is_patient, less
 from modelgrid.planner.place import Room, free_bytes, needs_text, why_impossible
-from modelgrid.planner.scale import floor, is_idle, scale, surplus
+from modelgrid.planner.scale import floor, is_idle, needed, scale, surplus
 from modelgrid.spec import (
     Action,
     Device,
@@ -119,8 +119,8 @@ def _let_go(replica: Replica, why: str, because: Because) -> Action:
 
 
 def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> list[Action]:
-    """Replicas that are idle go, down to the floor; after an unload also those that start or sleep, unless somebody
-    waits for them."""
+    """Replicas that are idle go, down to the floor and to what the load takes: else they would be started again at
+    once. After an unload also those that start or sleep, unless somebody waits for them."""
     actions: list[Action] = []
     for model in fleet.models:
         own = replicas.get(model.spec.name, ())
@@ -131,6 +131,8 @@ def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> li
             if spare <= 0:
                 break
             if is_idle(model, replica, fleet.now) or _is_forgotten(model, replica, fleet.now):
+                if replica.state is State.READY and _is_needed(model, own, actions):
+                    continue
                 idle_s = fleet.now - replica.last_used
                 why = (
                     "it was unloaded by hand"
@@ -146,6 +148,12 @@ def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> li
         if len(own) > 1:
             actions += _thin(model, own, actions, fleet.now)
     return actions
+
+
+def _is_needed(model: Model, own: Sequence[Replica], before: Sequence[Action]) -> bool:
+    leaving = _leaving(before)
+    up = [replica for replica in own if replica.state is not State.ASLEEP and replica.id not in leaving]
+    return len(up) <= needed(model, up)
 
 
 def _thin(model: Model, own: Sequence[Replica], before: Sequence[Action], now: float) -> list[Action]:
@@ -264,7 +272,8 @@ def _grow_model(model: Model, growth: _Growth) -> None:
         growth.actions.append(refusal)
         return
     up = [replica for replica in own if replica.state is not State.ASLEEP or replica.turning == "awake"]
-    missing = scale(model, up, fleet.now).count - len(up)
+    there = len(up)
+    missing = scale(model, up, fleet.now).count - there
     if isinstance(model.need, Unknown):
         return  # what runs goes on; nobody knows whether another one fits
     if missing <= 0 or fleet.now < backoff.retry_at(model.failures) or model.runtime in fleet.blind:
@@ -274,16 +283,17 @@ def _grow_model(model: Model, growth: _Growth) -> None:
     asleep.sort(key=lambda replica: not growth.now.holds(replica.machine, _to_wake(replica)))
     for replica in asleep[:missing]:
         growth.victims.keep(replica)
-        if not _wake_one(model, model.need, replica, growth, is_first=not up):
+        if not _wake_one(model, model.need, replica, growth, there, is_first=not up):
             if not up:
                 return
             break  # nobody makes room for one more, but another one may be started where there is room
         missing -= 1
+        there += 1
     missing -= growth.falling.get(model.spec.name, 0)  # they are sooner woken than others started
     if (places := _places_left(model.spec, fleet)) is not None:
         missing = min(missing, places)
     for index in range(missing):
-        if not _start_one(model, model.need, growth, is_first=not own and index == 0):
+        if not _start_one(model, model.need, growth, there + index, is_first=not own and index == 0):
             return
 
 
@@ -331,14 +341,14 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times in a row"
 
 
-def _start_one(model: Model, need: Need, growth: _Growth, *, is_first: bool) -> bool:
-    """Whether one more could be started at once; where not, room is made or kept for the first one."""
+def _start_one(model: Model, need: Need, growth: _Growth, there: int, *, is_first: bool) -> bool:
+    """Whether one more than `there` are could be started at once; where not, room is made or kept for the first one."""
     spot = growth.now.best(need)
     if spot is not None:
         growth.now.take(spot.machine, spot.shares)
         growth.soon.take(spot.machine, spot.shares)
         id = _next_id(model, growth)
-        why, because = _why_start(model, is_first), _cause_of_start(model, is_first)
+        why, because = _why_start(model, there, is_first), _cause_of_start(model, there, is_first)
         growth.actions.append(Start(id, model.spec.name, spot.shares, why, spot.machine, because))
         return True
     if not is_first:
@@ -362,14 +372,15 @@ def _start_one(model: Model, need: Need, growth: _Growth, *, is_first: bool) -> 
     return False
 
 
-def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, *, is_first: bool) -> bool:
+def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, there: int, *, is_first: bool) -> bool:
     """Whether `replica` could be told to wake at once; where not, room is made or kept for it. Where none can be made,
     another one is started, if there is room elsewhere, or if none can ever be made here."""
     shares = _to_wake(replica)
     if growth.now.holds(replica.machine, shares):
         growth.now.take(replica.machine, shares)
         growth.soon.take(replica.machine, shares)
-        growth.actions.append(Wake(replica.id, _why_start(model, is_first), _cause_of_start(model, is_first)))
+        why, because = _why_start(model, there, is_first), _cause_of_start(model, there, is_first)
+        growth.actions.append(Wake(replica.id, why, because))
         return True
     if not is_first:
         return False
@@ -378,7 +389,7 @@ def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, *, is
         if victims is None:
             may_start = _places_left(model.spec, growth.fleet) is None
             if may_start and (growth.now.best(need) is not None or _is_shut_in(model, replica, shares, growth)):
-                return _start_one(model, need, growth, is_first=is_first)
+                return _start_one(model, need, growth, there, is_first=is_first)
             if (refusal := _no_room(model, need, growth)) is not None:
                 growth.actions.append(refusal)
             elif _may_claim(model, growth):
@@ -478,19 +489,19 @@ def _leaving(actions: Iterable[Action]) -> set[ReplicaId]:
     return {action.replica for action in actions if isinstance(action, Drain | Stop | Sleep)}
 
 
-def _why_start(model: Model, is_first: bool) -> str:
+def _why_start(model: Model, there: int, is_first: bool) -> str:
     again = f", again after: {model.failures.why.splitlines()[0]}" if model.failures.count else ""
     if model.waiting:
         return ("requests waited for it" if is_first else "its replicas were busy and requests waited") + again
-    if is_first or floor(model):
+    if is_first or there < floor(model):
         return ("loaded by hand" if model.wish is Wish.LOADED else "kept loaded (scaling.min)") + again
     return "its replicas were busy" + again
 
 
-def _cause_of_start(model: Model, is_first: bool) -> Because:
+def _cause_of_start(model: Model, there: int, is_first: bool) -> Because:
     if model.waiting:
         return Because(Cause.REQUEST if is_first else Cause.LOAD)
-    if is_first or floor(model):
+    if is_first or there < floor(model):
         return Because(Cause.BY_HAND if model.wish is Wish.LOADED else Cause.KEPT)
     return Because(Cause.LOAD)
 

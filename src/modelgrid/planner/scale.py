@@ -59,6 +59,15 @@ def scale(model: Model, replicas: Sequence[Replica], now: float) -> Wanted:
     return Wanted(min(most, max(least, count)), load.why)
 
 
+def needed(model: Model, replicas: Sequence[Replica]) -> int:
+    """How many of `replicas` what there is to do now takes, also while none of them has a request; 0 where one is
+    enough, for the last one goes by `is_idle` only. Nobody needs those of a model that was unloaded by hand."""
+    if model.wish is Wish.UNLOADED:
+        return 0
+    count = _replicas(_load(model, replicas).now)
+    return min(count, model.spec.scaling.max) if count > 1 else 0
+
+
 def surplus(model: Model, replicas: Sequence[Replica], now: float) -> list[tuple[Replica, str]]:
     """Who goes, and why, because fewer replicas take what there is to do: those that only start, then those with the
     fewest requests, then the youngest. `replicas` as for `scale`."""

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from modelgrid.planner import plan
 from modelgrid.planner.scale import Wanted, scale, surplus
-from modelgrid.spec import Model, Replica, State, Wish
+from modelgrid.spec import Drain, Model, Replica, State, Wish
 from modelgrid.spec.pulse import BEAT_S, Beat, Pulse
-from unit.planner.fleets import NOW, model, replica
+from modelgrid.spec.reason import Because, Cause
+from unit.planner.fleets import NOW, fleet, model, replica
 
 
 def beats(*work: float, ongoing: float = 0.0) -> tuple[Beat, ...]:
@@ -162,3 +164,15 @@ def test_without_an_objective_it_is_ongoing_requests_but_steady(
 def test_as_long_as_nothing_is_learned_the_target_begins() -> None:
     fresh = replace(learned(50_000.0), takes=None, ongoing=8.0)
     assert scale(timely(fresh), ready(1, 8), NOW) == Wanted(2, "8 requests ongoing, one replica takes 4")
+
+
+def test_who_would_be_started_again_at_once_is_not_idle() -> None:
+    busy, quiet = timely(learned(2_500.0)), timely(learned(900.0))
+    idle = [
+        replica(f"a-{number}", memory_bytes=1, in_flight=0, unused_s=1_000.0, in_state_s=1_000.0)
+        for number in range(1, 5)
+    ]
+    going = [action for action in plan(fleet([busy], idle)) if isinstance(action, Drain)]
+    assert [(drain.replica, drain.because) for drain in going] == [("a-1", Because(Cause.IDLE))]
+    assert len(plan(fleet([quiet], idle))) == 4  # the last one as well: nobody has asked for it for long
+    assert len(plan(fleet([replace(busy, wish=Wish.UNLOADED)], idle))) == 4

@@ -58,6 +58,9 @@ def test_all_that_are_missing_start_at_once_and_say_why() -> None:
         Start(ReplicaId("a-7"), name, shares_of(1), "kept loaded (scaling.min)"),
         Start(ReplicaId("a-8"), name, shares_of(1), "kept loaded (scaling.min)"),
     ]
+    assert plan(fleet([model(memory_bytes=1, min=1, max=2)], [replica(memory_bytes=1, in_flight=5)])) == [
+        Start(ReplicaId("a-7"), name, shares_of(1), "its replicas were busy")
+    ]
     assert plan(fleet([model(memory_bytes=1, wish=Wish.LOADED)])) == [
         Start(ReplicaId("a-7"), name, shares_of(1), "loaded by hand")
     ]

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,6 +162,15 @@ def test_it_refuses_to_stop(faulty: Faulty) -> None:
     program.process.send_signal(signal.SIGTERM)
     assert program.post(CHAT).status_code == 200
     assert program.process.poll() is None
+
+
+def test_it_does_only_so_many_at_once(faulty: Faulty) -> None:
+    program = faulty("--delay", "0.2", "--at-once", "1")
+    began = time.monotonic()
+    with ThreadPoolExecutor(3) as callers:
+        answers = list(callers.map(lambda _: program.post("/v1/chat/completions", {"model": "m"}), range(3)))
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert time.monotonic() - began >= 0.6  # one after the other
 
 
 def test_it_finishes_what_is_in_flight_when_it_is_told_to_stop(faulty: Faulty) -> None:

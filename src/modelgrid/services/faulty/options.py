@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--crash-once-file", type=Path, metavar="PATH", help="crash at the start if this file exists, and remove it")
     add("--refuse-stop", action="store_true", help="ignore SIGTERM")
     add("--stop-delay", type=float, default=0, metavar="S", help="take this long to stop")
+    add("--at-once", type=int, metavar="N", help="wait (--delay) for so many answers at once; the others queue")
     add("--eat-memory", type=ways.size, default=0, metavar="SIZE", help="hold this much memory, e.g. 500MiB")
     add("--sleepable", action="store_true", help="sleep and wake as vLLM does; asleep the memory is given back")
     add("--sleep-delay", type=float, default=0, metavar="S", help="take this long to fall asleep")

@@ -10,6 +10,7 @@ import hmac
 import json
 import os
 import signal
+import sys
 import time
 import traceback
 from typing import Any
@@ -49,6 +50,7 @@ class Server:
         self.options = options
         self.sleep = Sleep(options, memory)
         self.hold: list[Memory] = []
+        self.slots = asyncio.Semaphore(options.at_once or sys.maxsize)
         self.kept = Kept()
         self.started = time.monotonic()
         self.posts = 0
@@ -285,7 +287,8 @@ class Server:
             self.hold.append(Memory(options.eat_per_request))
             self.hold[-1].take()
         if ways.delay:
-            await asyncio.sleep(ways.delay)
+            async with self.slots:
+                await asyncio.sleep(ways.delay)
         if is_counted and past(options.error_after, number):
             return self._error(exchange.head, 500, f"told to fail after {options.error_after} requests")
         if ways.status is not None:

@@ -34,7 +34,18 @@ from modelgrid.controller.traffic import Traffic
 from modelgrid.controller.turns import Turns
 from modelgrid.controller.view import Surroundings, picture
 from modelgrid.engines import ENGINES
-from modelgrid.planner import Facts, Lap, Reasons, apply, observe, plan, wind_down, with_reasons
+from modelgrid.planner import (
+    BUSY_LAP_S,
+    Facts,
+    Lap,
+    Reasons,
+    apply,
+    observe,
+    pause_s,
+    plan,
+    wind_down,
+    with_reasons,
+)
 from modelgrid.runtimes.runtime import Runtime
 from modelgrid.spec import (
     MAIN,
@@ -76,9 +87,6 @@ from modelgrid.spec.messages import SLOTS, FromWorker, RoutingTable
 from modelgrid.store import Saved, Store, StoreError
 from modelgrid.telemetry import redacted
 
-CALM_LAP_S = 1.0  # between laps when nothing moves; every event wakes the controller sooner
-BUSY_LAP_S = 0.1  # while a replica is on its way from one state to another
-ENDING_LAP_S = 0.02  # just after one was told to end: most engines take no longer, and somebody may wait for its memory
 LIST_TIMEOUT_S = 10.0
 SETTINGS_EVERY_S = 1.0
 TAIL_LINES = 12  # of a replica's log, in the reason of its failure
@@ -231,11 +239,9 @@ class Controller:
         return not self._replicas and not self._seen and not self._fleet.blind and not self._calls.starting()
 
     def _pause_s(self) -> float:
-        is_moving = any(not replica.is_at_rest for replica in self._replicas)
         is_wanted = any(model.waiting for model in self._fleet.models)
-        if is_wanted and (ending := [replica.since for replica in self._replicas if replica.state is State.STOPPING]):
-            return min(BUSY_LAP_S, max(ENDING_LAP_S, (self._clock() - max(ending)) / 5))
-        return BUSY_LAP_S if is_moving or is_wanted or self._stopping.is_set() else CALM_LAP_S
+        pause = pause_s(self._replicas, self._clock(), is_wanted=is_wanted)
+        return min(BUSY_LAP_S, pause) if self._stopping.is_set() else pause
 
     async def _lap(self) -> None:
         self._woken.clear()
@@ -399,7 +405,7 @@ class Controller:
             runtime=self._runtime_of(spec),
             waiting=waiting,
             waiting_since=since,
-            last_used=self._traffic.last_used.get(spec.name, 0.0),
+            last_used=min(self._clock(), self._traffic.last_used.get(spec.name, 0.0)),  # a clock may be put back
             failures=self._failures.get(spec.name, Failures()),
             wish=self._wish(spec.name, waiting),
             load_s=self._measured.load_s(spec.name),

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from modelgrid.planner import Facts, apply, observe, plan
+from modelgrid.planner import Facts, apply, observe, pause_s, plan
 from modelgrid.planner.pulse import Told, fold
 from modelgrid.simulation.engine import Engine, Phase
 from modelgrid.simulation.request import Call
@@ -37,9 +37,6 @@ from modelgrid.spec import (
 )
 from modelgrid.spec.pulse import Pulse
 
-CALM_LAP_S = 1.0  # as the controller paces itself
-BUSY_LAP_S = 0.1
-ENDING_LAP_S = 0.02
 SHORTEST_LAP_S = 0.005  # what a lap takes: whatever happens in it is seen by the next one
 LOAD_EVERY_S = 1.0  # gateways tell so often what came, and how soon it was answered
 
@@ -300,12 +297,7 @@ class Planned:
         self._turning = {id: engine.phase for id, engine in world.engines.items() if engine.phase in turning}
 
     def _pause_s(self, now: float) -> float:
-        is_wanted = any(queue.count for queue in self._queues.values())
-        ending = [replica.since for replica in self._replicas if replica.state is State.STOPPING]
-        if is_wanted and ending:
-            return min(BUSY_LAP_S, max(ENDING_LAP_S, (now - max(ending)) / 5))
-        is_moving = any(not replica.is_at_rest for replica in self._replicas)
-        return BUSY_LAP_S if is_moving or is_wanted else CALM_LAP_S
+        return pause_s(self._replicas, now, is_wanted=any(queue.count for queue in self._queues.values()))
 
 
 def _outstanding(engine: Engine) -> int:

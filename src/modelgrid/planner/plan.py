@@ -127,9 +127,12 @@ def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> li
         spare = len(own) - floor(model)
         if spare <= 0:
             continue
+        up = sum(replica.state is not State.ASLEEP for replica in own) - floor(model)
         for replica in sorted(own, key=lambda replica: replica.last_used):
             if spare <= 0:
                 break
+            if up <= 0 and replica.state is not State.ASLEEP:
+                continue  # it is kept: another one that sleeps is no replacement
             if is_idle(model, replica, fleet.now) or _is_forgotten(model, replica, fleet.now):
                 if replica.state is State.READY and _is_needed(model, own, actions):
                     continue
@@ -141,7 +144,7 @@ def _shrink(fleet: Fleet, replicas: Mapping[ModelName, Sequence[Replica]]) -> li
                 )
                 cause = Cause.BY_HAND if model.wish is Wish.UNLOADED else Cause.IDLE
                 actions.append(_let_go(replica, why, Because(cause)))
-                spare -= 1
+                spare, up = spare - 1, up - (replica.state is not State.ASLEEP)
             elif model.wish is Wish.UNLOADED and replica.state is not State.READY and not model.waiting:
                 actions.append(Stop(replica.id, False, "it was unloaded by hand", Because(Cause.BY_HAND)))
                 spare -= 1

@@ -13,6 +13,7 @@ from modelgrid.spec import (
     Fleet,
     Machine,
     Model,
+    Refuse,
     Replica,
     ReplicaId,
     Running,
@@ -101,3 +102,13 @@ def test_one_that_finds_no_room_to_wake_keeps_no_other_from_helping_those_that_s
     (action,) = plan(Fleet(NOW, (_gpus(3),), (busy, model("kept", 8, min=1)), replicas))
     assert isinstance(action, Start)
     assert action.shares == (Share("gpu2", 8),)
+
+
+def test_one_that_sleeps_is_no_replacement_for_one_that_is_kept() -> None:
+    kept = replace(model("sleeper", 8, min=1, max=2, idle_s=100.0), sleep=SLEEP)
+    awake = replace(_on("sleeper-1", "gpu0"), last_used=NOW - 900.0)
+    actions = plan(Fleet(NOW, (_gpus(2),), (kept,), (awake, _on("sleeper-2", "gpu1", is_asleep=True))))
+    assert [action.replica for action in actions if not isinstance(action, Refuse)] == ["sleeper-2"]
+    second = replace(awake, id=ReplicaId("sleeper-3"), shares=(Share("gpu2", 8),))
+    both = Fleet(NOW, (_gpus(3),), (kept,), (awake, second, _on("sleeper-2", "gpu1", is_asleep=True)))
+    assert [action.replica for action in plan(both) if not isinstance(action, Refuse)] == ["sleeper-1", "sleeper-2"]

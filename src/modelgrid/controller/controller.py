@@ -405,7 +405,7 @@ class Controller:
             runtime=self._runtime_of(spec),
             waiting=waiting,
             waiting_since=since,
-            last_used=min(self._clock(), self._traffic.last_used.get(spec.name, 0.0)),  # a clock may be put back
+            last_used=self._traffic.used(spec.name, self._clock()),
             failures=self._failures.get(spec.name, Failures()),
             wish=self._wish(spec.name, waiting),
             load_s=self._measured.load_s(spec.name),

@@ -65,6 +65,13 @@ class Traffic:
         for model, arrived in load.arrived.items():
             self.rates[model] = self.rates.get(model, _NEVER).counted(arrived, now)
 
+    def used(self, model: str, now: float) -> float:
+        """When a request for `model` last ended; 0: never. After a clock was put back: at the latest now."""
+        last = self.last_used.get(model, 0.0)
+        if last > now:
+            last = self.last_used[model] = now
+        return last
+
     def waiting(self, model: str) -> tuple[int, float | None]:
         """How many requests wait for `model`, and since when the oldest does."""
         found = [worker.waiting[model] for worker in self._workers.values() if model in worker.waiting]

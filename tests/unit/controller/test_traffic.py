@@ -98,3 +98,11 @@ def test_who_never_said_hello_is_not_heard() -> None:
     traffic.load("stranger", Load(table=5, in_flight={}, requests={"m": 3}), 104.0)
     assert not traffic.demand("stranger", Demand(model="m", waiting=2, oldest_s=3.0), 100.0)
     assert (traffic.connected, traffic.last_used, traffic.waiting("m")) == (0, {}, (0, None))
+
+
+def test_after_a_clock_was_put_back_nothing_was_used_later_than_now_and_no_longer_after() -> None:
+    traffic = two_workers()
+    traffic.load("w1", Load(table=5, in_flight={}, requests={"m": 1}), 4_000.0)
+    assert traffic.used("m", 4_010.0) == 4_000.0
+    assert [traffic.used("m", now) for now in (400.0, 430.0)] == [400.0, 400.0]
+    assert traffic.used("never", 400.0) == 0.0

@@ -140,12 +140,12 @@ def _adopt(moment: Moment) -> Said:
 
 def _sleep(moment: Moment) -> Said:
     why = "" if moment.last("drain") else because_of_end(moment.reason, moment.event.why)
-    return f"modelgrid told it to sleep, which frees its GPU memory and is undone faster than a stop{why}.", ()
+    return f"modelgrid told it to sleep, which frees most of its GPU memory and is undone faster than a stop{why}.", ()
 
 
 def _asleep(moment: Moment) -> Said:
     took = moment.after("sleep", "drain")
-    return f"It was asleep{f' after {took}' if took else ''}, and the GPU memory that it had taken was free.", ()
+    return f"It was asleep{f' after {took}' if took else ''}, and most of its GPU memory was free.", ()
 
 
 def _wake(moment: Moment) -> Said:

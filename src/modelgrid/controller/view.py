@@ -157,7 +157,7 @@ def _replica(replica: Replica, seen: Seen | None, phases: Phases | None, now: fl
         pid=running.pid if running else None,
         step=_step(replica, phases),
         phases=phases.seconds(now) if phases else {},
-        devices=tuple(share.device for share in replica.shares),
+        devices=tuple(share.device for share in replica.counted),
     )
 
 

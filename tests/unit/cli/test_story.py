@@ -197,8 +197,8 @@ def test_a_sleep_and_a_wake_are_told_with_how_long_they_took() -> None:
         event(62.0, "ready"),
     ]
     assert lines(night)[1:] == [
-        "modelgrid told it to sleep, which frees its GPU memory and is undone faster than a stop.",
-        "It was asleep after 1.5 s, and the GPU memory that it had taken was free.",
+        "modelgrid told it to sleep, which frees most of its GPU memory and is undone faster than a stop.",
+        "It was asleep after 1.5 s, and most of its GPU memory was free.",
         "modelgrid woke it, because a request came for it while no replica was running.",
         "It was awake and answered requests again after 2 s.",
     ]

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
-from msgspec import structs
 
 from modelgrid.config import show
 from modelgrid.config.paths import Paths
-from modelgrid.controller import table as tables
 from modelgrid.controller.calls import Calls
 from modelgrid.controller.fit import fit, spec_of
 from modelgrid.controller.launches import Launches
@@ -24,11 +22,10 @@ from modelgrid.controller.metrics import render
 from modelgrid.controller.naps import Naps
 from modelgrid.controller.needs import accelerator
 from modelgrid.controller.probes import Probes, phases_in_ms
+from modelgrid.controller.publishing import Known, Publishing
 from modelgrid.controller.pulse import Pulses
 from modelgrid.controller.settings import Settings
 from modelgrid.controller.sizes import Sizes
-from modelgrid.controller.slots import Named, allot, recovered
-from modelgrid.controller.tablefile import read_table, write_table
 from modelgrid.controller.totals import Totals
 from modelgrid.controller.traffic import Traffic
 from modelgrid.controller.turns import Turns
@@ -76,14 +73,13 @@ from modelgrid.spec import (
     State,
     Status,
     Stop,
-    Target,
     Unknown,
     Wake,
     Wish,
     metrics,
 )
 from modelgrid.spec.fit import Asked, Fit
-from modelgrid.spec.messages import SLOTS, FromWorker, RoutingTable
+from modelgrid.spec.messages import FromWorker
 from modelgrid.store import Saved, Store, StoreError
 from modelgrid.telemetry import redacted
 
@@ -137,16 +133,10 @@ class Controller:
         self._failures: dict[ModelName, Failures] = dict(saved.failures)
         self._next = saved.next
         self._saved = saved
-        last_table = read_table(paths.table)
-        self._number = max(saved.table, last_table.number if last_table else 0)
-        self._slots = recovered(last_table)
-        self._is_short_of_slots = False
-        self._table: RoutingTable | None = None
-        self._routed_in: dict[str, int] = {}  # the table in which routing to a replica began or ended
+        self._publishing = Publishing(paths.table, self._link.publish, saved.table, clock())
         self._launched: dict[ReplicaId, Launch] = {}
         self._seen: dict[ReplicaId, Seen] = {}
         self._seen_on: dict[ReplicaId, str] = {}
-        self._created: dict[ModelName, int] = {}
         self._refusals: dict[ModelName, Refuse] = {}
         self._ended: dict[ModelName, str] = {}  # why a model's last replica went
         self._wishes: dict[ModelName, Wish] = {}
@@ -165,7 +155,7 @@ class Controller:
             started=self._started,
             config=str(config.path) if config.path else None,
             config_error=self._settings.error or self._settings.note,
-            table=self._number,
+            table=self._publishing.number,
             workers=self._traffic.connected,
             address=config.gateway.address,
             problem=self._problem,
@@ -351,7 +341,7 @@ class Controller:
         now = self._clock()
         in_flight: dict[ReplicaId, int] = {}
         for replica in self._replicas:
-            count = self._traffic.in_flight(replica.id, self._routed_in.get(replica.id, 0), now)
+            count = self._traffic.in_flight(replica.id, self._publishing.routed_in(replica.id), now)
             if self._stopping.is_set():
                 count = 0  # the gateway has had its grace: what is still in flight is cut off
             if count is not None:
@@ -473,7 +463,9 @@ class Controller:
             log.warning("controller.forgets", why=str(error))
 
     def _remember(self, lap: Lap, actions: Iterable[Action]) -> None:
-        saved = Saved(self._replicas, {n: f for n, f in self._failures.items() if f.count}, self._next, self._number)
+        saved = Saved(
+            self._replicas, {n: f for n, f in self._failures.items() if f.count}, self._next, self._publishing.number
+        )
         if _lasting(saved) != _lasting(self._saved):
             self._store.save(saved)
             self._saved = saved
@@ -535,63 +527,16 @@ class Controller:
         self._turns.keep(turning)
 
     def _publish(self) -> None:
-        self._slots = allot(self._slots, self._named())
-        targets = {}
-        for replica in self._replicas:
-            seen = self._seen.get(replica.id)
-            launch = self._launched.get(replica.id)
-            if launch is not None and seen is not None and isinstance(seen.state, Running):
-                targets[replica.id] = Target(
-                    replica=replica.id,
-                    url=seen.state.url,
-                    model=launch.served,
-                    key=launch.key,
-                    slot=self._slots.of("replica", replica.id),
-                )
-        config = self._settings.config
-        for name in config.names:
-            self._created.setdefault(name, int(self._started))
-        routes = tables.routes(
-            self._fleet, targets, self._refusals, self._created, self._ended, config.virtual, self._slots
+        known = Known(
+            config=self._settings.config,
+            keys=self._keys,
+            names=self.names(),
+            seen=self._seen,
+            launched=self._launched,
+            refusals=self._refusals,
+            ended=self._ended,
         )
-        keys = self._access_keys()
-        if tables.same(self._table, routes, keys):
-            return
-        self._number += 1
-        if self._table is None:  # nobody knows what the table of an earlier controller said
-            changed = frozenset[str](replica.id for replica in self._replicas)
-        else:
-            changed = tables.routed(self._table.routes) ^ tables.routed(routes)
-        self._routed_in |= dict.fromkeys(changed, self._number)
-        self._table = RoutingTable(number=self._number, routes=routes, keys=keys, last_slot=self._slots.last)
-        self._link.publish(self._table)
-        try:
-            write_table(self._paths.table, self._table)
-        except OSError as error:  # it is for workers that start while nobody is here: no reason not to be here
-            log.error("table.not_written", path=str(self._paths.table), why=str(error))
-
-    def _access_keys(self) -> tuple[AccessKey, ...]:
-        """The keys as workers read them: their models by name, where an alias was given."""
-        names = self.names()
-        return tuple(
-            structs.replace(
-                key,
-                slot=self._slots.of("key", key.id),
-                models=None if key.models is None else tuple({names.get(name, name): None for name in key.models}),
-            )
-            for key in self._keys
-        )
-
-    def _named(self) -> list[Named]:
-        """All that workers count for. Replicas also while they are no targets: what is in flight on them counts."""
-        named: list[Named] = [("model", name) for name in self._settings.config.names]
-        named += [("key", key.id) for key in self._keys]
-        named += [("replica", replica.id) for replica in self._replicas]
-        is_short = len(named) > SLOTS
-        if is_short and not self._is_short_of_slots:
-            log.warning("table.out_of_slots", names=len(named), slots=SLOTS, why="each worker counts for itself")
-        self._is_short_of_slots = is_short
-        return named
+        self._publishing.publish(self._fleet, known)
 
     def _act(self, actions: Iterable[Action]) -> None:
         models = {model.spec.name: model for model in self._fleet.models}
@@ -607,7 +552,6 @@ class Controller:
         kept = frozenset(replicas)
         self._calls.forget(kept)
         self._launched = {id: launch for id, launch in self._launched.items() if id in kept}
-        self._routed_in = {id: number for id, number in self._routed_in.items() if id in kept}
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:

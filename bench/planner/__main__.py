@@ -35,8 +35,8 @@ def main() -> None:
     told = {workload.name: workload.told for workload in chosen}
     sys.stdout.write(drawn_table(runs, told))
     behind = verdicts(runs)
-    for line in behind:
-        sys.stdout.write(f"behind: {line}\n")
+    for rival, lines in behind.items():
+        sys.stdout.writelines(f"behind {rival}: {line}\n" for line in lines)
     if options.keep:
         from bench.planner.loads import sweep
         from bench.planner.publish import keep

@@ -55,6 +55,20 @@ def _ways(record: dict[str, Any]) -> Iterator[str]:
             label = f"**{name}**: {told}" if number == 0 else ""
             values = [f"{record['medians'][name][way][figure]:,.{3 if number == 0 else 1}f}" for way in ways]
             yield f"| {label} | {figure} | " + " | ".join(values) + " |"
+        for kind, by_way in record["classes"].get(name, {}).items():
+            yield f"| | wait p95, {kind} | " + " | ".join(f"{by_way[way]:,.1f}" for way in ways) + " |"
+    yield ""
+    yield from _behind(record)
+
+
+def _behind(record: dict[str, Any]) -> Iterator[str]:
+    yield "Where modelgrid is behind, seed by seed, in goodput or in waiting (the median, the 95th percentile); what"
+    yield "differs by less than a lap (0.2 s) or 1 % is level:"
+    yield ""
+    for rival, lines in record["behind"].items():
+        count = len(record["workloads"]) * len(record["seeds"]) * len(_FIGURES) * len(rival.split("/"))
+        yield f"- behind {rival} in {len(lines)} of {count} comparisons" + ("." if not lines else ":")
+        yield from (f"  - {line}" for line in lines)
     yield ""
 
 

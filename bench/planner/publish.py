@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -23,6 +24,8 @@ _TOP = 84
 _HEAD = 30
 _ROW = 20
 _BAR = 12
+_CLASS_ROW = 16
+_CLASS_BAR = 6
 _GAP = 16
 _LABEL = 112
 _PANEL = 440
@@ -36,6 +39,7 @@ _STYLE = """
   .soft { fill: #59636e; font-size: 12px; }
   .ours { fill: #1a7f5a; }
   .other { fill: #b9c2cc; }
+  .class { opacity: 0.6; }
   .strong { font-weight: 600; }
   @media (prefers-color-scheme: dark) {
     .card { fill: #0d1117; stroke: #3d444d; }
@@ -50,7 +54,7 @@ _STYLE = """
 def keep(
     runs: Sequence[Run],
     told: Mapping[str, str],
-    behind: Sequence[str],
+    behind: Mapping[str, Sequence[str]],
     real: Sequence[Real],
     loads: Mapping[str, object],
 ) -> Path:
@@ -66,7 +70,8 @@ def keep(
         "seeds": sorted({run.seed for run in runs}),
         "workloads": dict(told),
         "medians": _medians(runs),
-        "behind": list(behind),
+        "classes": class_waits(runs),
+        "behind": {rival: list(lines) for rival, lines in behind.items()},
         "loads": dict(loads),
         "real": [asdict(each) for each in real] or before.get("real", []),
         "runs": [_plain(run) for run in runs],
@@ -80,8 +85,8 @@ def picture(runs: Sequence[Run], told: Mapping[str, str]) -> str:
     """An SVG: goodput and waiting of each way on each workload."""
     groups = {name: [run for run in runs if run.workload == name] for name in told}
     ways = list(dict.fromkeys(run.way for run in runs))
-    tall = _HEAD + _ROW * len(ways) + _GAP
-    height = _TOP + tall * len(groups) + 8
+    talls = [_HEAD + _pitch(own) * len(ways) + _GAP for own in groups.values()]
+    height = _TOP + sum(talls) + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
         f'viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="What the planner is worth">',
@@ -92,15 +97,22 @@ def picture(runs: Sequence[Run], told: Mapping[str, str]) -> str:
         f'<text class="soft" x="{_MARGIN + _PANEL + 24}" y="66">waiting, the 95th percentile in seconds: less is '
         "better</text>",
     ]
-    for number, (name, own) in enumerate(groups.items()):
-        top = _TOP + number * tall
+    top = _TOP
+    for (name, own), tall in zip(groups.items(), talls, strict=True):
         parts.append(
             f'<text x="{_MARGIN}" y="{top + 14}"><tspan class="panel">{escape(name)}</tspan>'
             f'<tspan class="soft" dx="8">{escape(told[name])}</tspan></text>'
         )
         for column, left, decimals in ((COLUMNS[0], _MARGIN, 2), (COLUMNS[3], _MARGIN + _PANEL + 24, 0)):
             parts += _bars(own, ways, column, left, top + _HEAD, decimals)
+        parts += _class_bars(own, _MARGIN + _PANEL + 24, top + _HEAD)
+        top += tall
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _pitch(runs: Sequence[Run]) -> int:
+    """From one way to the next: its row, and one for each class of requests."""
+    return _ROW + _CLASS_ROW * len(runs[0].classes)
 
 
 def _bars(runs: Sequence[Run], ways: Sequence[str], column: Column, left: int, top: int, decimals: int) -> list[str]:
@@ -109,7 +121,7 @@ def _bars(runs: Sequence[Run], ways: Sequence[str], column: Column, left: int, t
     room = _PANEL - _LABEL - _VALUE
     parts = []
     for row, (way, value) in enumerate(values.items()):
-        y = top + row * _ROW
+        y = top + row * _pitch(runs)
         kind, strong = ("ours", ' class="strong"') if way == OURS else ("other", "")
         width = max(1.0, value / most * room)
         parts += [
@@ -118,6 +130,37 @@ def _bars(runs: Sequence[Run], ways: Sequence[str], column: Column, left: int, t
             f'<text{strong} x="{left + _LABEL + width + 8:.1f}" y="{y + 10}">{value:,.{decimals}f}</text>',
         ]
     return parts
+
+
+def _class_bars(runs: Sequence[Run], left: int, top: int) -> list[str]:
+    """The same waiting, told apart by class."""
+    waits = class_waits(runs).get(runs[0].workload, {})
+    most = max((value for by_way in waits.values() for value in by_way.values()), default=0.0) or 1.0
+    room = _PANEL - _LABEL - _VALUE
+    parts = []
+    for row, (name, by_way) in enumerate(waits.items()):
+        for number, (way, value) in enumerate(by_way.items()):
+            y = top + number * _pitch(runs) + _ROW + row * _CLASS_ROW - 3
+            kind = "ours" if way == OURS else "other"
+            width = max(1.0, value / most * room)
+            parts += [
+                f'<text class="soft" x="{left + 12}" y="{y + 8}">{escape(name)}</text>',
+                f'<rect class="{kind} class" x="{left + _LABEL}" y="{y + 1}" width="{width:.1f}" '
+                f'height="{_CLASS_BAR}" rx="2"/>',
+                f'<text class="soft" x="{left + _LABEL + width + 8:.1f}" y="{y + 8}">{value:,.0f}</text>',
+            ]
+    return parts
+
+
+def class_waits(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
+    """The 95th percentile of waiting by workload, class and way, where requests of several kinds are told apart."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for run in runs:
+        own = [each for each in runs if (each.workload, each.way) == (run.workload, run.way)]
+        for name in run.classes:
+            middle = statistics.median(each.classes[name].waited_s[1] for each in own)
+            found.setdefault(run.workload, {}).setdefault(name, {})[run.way] = round(middle, 3)
+    return found
 
 
 def _medians(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.planner.run import Run
@@ -11,7 +11,9 @@ from bench.planner.run import Run
 from modelgrid.simulation.figures import Figures
 
 OURS = "modelgrid"
-GOAL = ("first-come", "lru")  # whom the planner should be ahead of on all figures
+RIVALS = {"first-come/lru": ("first-come", "lru"), "llama-swap": ("llama-swap",)}  # whom verdicts tell apart
+_TIE_S = 0.2  # a lap
+_TIE_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +56,23 @@ def drawn_table(runs: Sequence[Run], told: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdicts(runs: Sequence[Run]) -> list[str]:
-    """Where modelgrid is behind a way of `GOAL`, seed by seed; nothing where it is ahead on all."""
-    behind = []
+def verdicts(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Where modelgrid is behind, by rivals and seed by seed; nothing where it is ahead or level on all."""
+    return {rival: [line for way in ways for line in _behind(runs, way)] for rival, ways in RIVALS.items()}
+
+
+def _behind(runs: Sequence[Run], way: str) -> Iterator[str]:
     by_key = {(run.workload, run.way, run.seed): run for run in runs}
-    for (workload, way, seed), run in by_key.items():
-        ours = by_key.get((workload, OURS, seed))
-        if way not in GOAL or ours is None:
-            continue
+    for run in _of(runs, way):
+        ours = by_key.get((run.workload, OURS, run.seed))
         for column in COLUMNS:
-            if column.title in _COMPARED and not _is_ahead(column, column.value(ours), column.value(run)):
+            if (
+                ours is not None
+                and column.title in _COMPARED
+                and is_behind(column, column.value(ours), column.value(run))
+            ):
                 mine, theirs = column.value(ours), column.value(run)
-                behind.append(f"{workload}, seed {seed}: {column.title} {mine:.3f}, {way} has {theirs:.3f}")
-    return behind
+                yield f"{run.workload}, seed {run.seed}: {column.title} {mine:.3f}, {way} has {theirs:.3f}"
 
 
 def median(runs: Sequence[Run], column: Column) -> float:
@@ -109,5 +115,8 @@ def _class_row(label: str, classes: Sequence[Figures]) -> tuple[str, ...]:
     )
 
 
-def _is_ahead(column: Column, ours: float, theirs: float) -> bool:
-    return ours > theirs if column.is_better_high else ours < theirs
+def is_behind(column: Column, ours: float, theirs: float) -> bool:
+    """By more than one in a hundred, and where it is time by more than a lap."""
+    if column.is_better_high:
+        return ours < theirs * (1 - _TIE_SHARE)
+    return ours > theirs + max(_TIE_S, theirs * _TIE_SHARE)

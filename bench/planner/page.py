@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ def _head(record: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Beside other ways"
     yield ""
+    seeds = record["seeds"]
+    told = f"the median of seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]} only"
     yield f'`make bench-planner ARGS="--real --keep"`, {record["date"][:10]}: the same machines, requests and'
-    yield "costs in virtual time, the median of seeds " + ", ".join(map(str, record["seeds"])) + ". Goodput is answers"
+    yield f"costs in virtual time, {told}. Goodput is answers"
     yield "within a deadline of 60 s (batch work 240 s, beside a large model 120 s); callers leave after 300 s;"
     yield "waiting is in seconds, of those who leave too. A model loads in 15 s (large ones in up to 35 s), and a"
     yield "token takes 25 ms and more."
@@ -62,19 +65,20 @@ def _ways(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _behind(record: dict[str, Any]) -> Iterator[str]:
-    yield "Where modelgrid is behind, seed by seed, in goodput or in waiting (the median, the 95th percentile); what"
-    yield "differs by less than a lap (0.2 s) or 1 % is level:"
+    yield "Where modelgrid is behind, seed by seed, in goodput or in waiting (the median, the 95th percentile; of all"
+    yield "classes together); what differs by less than a lap (0.2 s) or 1 % is level:"
     yield ""
     for rival, lines in record["behind"].items():
         count = len(record["workloads"]) * len(record["seeds"]) * len(_FIGURES) * len(rival.split("/"))
-        yield f"- behind {rival} in {len(lines)} of {count} comparisons" + ("." if not lines else ":")
-        yield from (f"  - {line}" for line in lines)
+        where = Counter(line.partition(",")[0] for line in lines)
+        named = ": " + ", ".join(f"{name} {often}" for name, often in where.items()) if where else ""
+        yield f"- behind {rival} in {len(lines)} of {count} comparisons{named}"
     yield ""
 
 
 def _loads(record: dict[str, Any]) -> Iterator[str]:
-    yield "At full load first-come and LRU have long collapsed. So the same with fewer requests; at a twentieth all"
-    yield "ways are equal but for the length of a lap (a tenth of a second):"
+    yield "At full load first-come and LRU have long collapsed. So the same with fewer requests; the fewer, the less"
+    yield "there is between the ways:"
     yield ""
     for name, by_load in record["loads"].items():
         ways = list(next(iter(by_load.values())))

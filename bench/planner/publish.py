@@ -19,6 +19,8 @@ _ROOT = Path(__file__).parents[2]
 RESULTS = _ROOT / "bench" / "results"
 PICTURE = _ROOT / "docs" / "images" / "planner.svg"
 
+_WAIT = COLUMNS[3]  # its 95th percentile
+
 _WIDTH = 960
 _TOP = 84
 _HEAD = 30
@@ -103,7 +105,7 @@ def picture(runs: Sequence[Run], told: Mapping[str, str]) -> str:
             f'<text x="{_MARGIN}" y="{top + 14}"><tspan class="panel">{escape(name)}</tspan>'
             f'<tspan class="soft" dx="8">{escape(told[name])}</tspan></text>'
         )
-        for column, left, decimals in ((COLUMNS[0], _MARGIN, 2), (COLUMNS[3], _MARGIN + _PANEL + 24, 0)):
+        for column, left, decimals in ((COLUMNS[0], _MARGIN, 2), (_WAIT, _MARGIN + _PANEL + 24, 0)):
             parts += _bars(own, ways, column, left, top + _HEAD, decimals)
         parts += _class_bars(own, _MARGIN + _PANEL + 24, top + _HEAD)
         top += tall
@@ -117,7 +119,7 @@ def _pitch(runs: Sequence[Run]) -> int:
 
 def _bars(runs: Sequence[Run], ways: Sequence[str], column: Column, left: int, top: int, decimals: int) -> list[str]:
     values = {way: median([run for run in runs if run.way == way], column) for way in ways}
-    most = max(values.values()) or 1.0
+    most = _longest_wait(runs) if column is _WAIT else max(values.values()) or 1.0
     room = _PANEL - _LABEL - _VALUE
     parts = []
     for row, (way, value) in enumerate(values.items()):
@@ -135,7 +137,7 @@ def _bars(runs: Sequence[Run], ways: Sequence[str], column: Column, left: int, t
 def _class_bars(runs: Sequence[Run], left: int, top: int) -> list[str]:
     """The same waiting, told apart by class."""
     waits = class_waits(runs).get(runs[0].workload, {})
-    most = max((value for by_way in waits.values() for value in by_way.values()), default=0.0) or 1.0
+    most = _longest_wait(runs)
     room = _PANEL - _LABEL - _VALUE
     parts = []
     for row, (name, by_way) in enumerate(waits.items()):
@@ -150,6 +152,13 @@ def _class_bars(runs: Sequence[Run], left: int, top: int) -> list[str]:
                 f'<text class="soft" x="{left + _LABEL + width + 8:.1f}" y="{y + 8}">{value:,.0f}</text>',
             ]
     return parts
+
+
+def _longest_wait(runs: Sequence[Run]) -> float:
+    """What the longest bar of waiting stands for, be it of all requests or of a class."""
+    waits = class_waits(runs).get(runs[0].workload, {})
+    of_all = (median([run for run in runs if run.way == way], _WAIT) for way in {run.way for run in runs})
+    return max([*of_all, *(value for by_way in waits.values() for value in by_way.values())]) or 1.0
 
 
 def class_waits(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:

@@ -10,21 +10,35 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
-from bench.autoscale.compare import DELAYS, TARGETS, Compared, compare
+from bench.autoscale.compare import DELAYS, TARGETS, Compared, Point, compare
 from bench.autoscale.draw import picture
 from bench.autoscale.replica import Figures
-from bench.autoscale.scenarios import scenarios
+from bench.autoscale.scenarios import Scenario, scenarios
 from bench.autoscale.table import ahead, drawn_table, title
+from bench.autoscale.trace import Trace
 
 _ROOT = Path(__file__).parents[2]
 _RECORDED = _ROOT.parent / "shared" / "data" / "azure-llm-2023-conv.csv"
 _PICTURE = _ROOT / "docs" / "images" / "autoscale.svg"
-_DRAWN = 6
+_RESULTS = _ROOT / "bench" / "results"
+_DRAWN = (  # one of each kind, those where others do better too
+    "azure",
+    "azure, 2 x as many",
+    "azure, 4 x as fast",
+    "azure, 8 x as fast",
+    "waves",
+    "steps",
+    "bursts",
+    "code",
+)
 
 
 def main() -> None:
     """Simulate, and print."""
     options = _options()
+    if options.draw:
+        _PICTURE.write_text(picture(drawn(kept())))
+        return
     compared: list[Compared] = []
     try:
         for number, scenario in enumerate(scenarios(options.trace, tuple(options.other))):
@@ -37,9 +51,7 @@ def main() -> None:
     sys.stdout.write(drawn_table(compared) + "\n" + ahead(compared))
     if options.keep:
         path = _keep(compared)
-        chosen = [one for one in compared if "as fast" not in one.scenario.trace.name][:2]
-        chosen += [one for one in compared if one.scenario.trace.name != "azure"]
-        _PICTURE.write_text(picture(chosen[:_DRAWN]))
+        _PICTURE.write_text(picture(drawn(compared)))
         sys.stdout.write(f"kept in {path}, and drawn in {_PICTURE}\n")
 
 
@@ -49,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--other", type=Path, action="append", default=[], help="another recording; may be repeated")
     parser.add_argument("--quick", action="store_true", help="the recorded hour only")
     parser.add_argument("--keep", action="store_true", help="keep and draw the figures, as a whole run does")
+    parser.add_argument("--draw", action="store_true", help="only draw anew what was kept last")
     options = parser.parse_args()
     options.keep = options.keep or not (options.quick or options.other or options.trace != _RECORDED)
     return options
@@ -72,9 +85,27 @@ def _keep(compared: Sequence[Compared]) -> Path:
             for one in compared
         ],
     }
-    path = _ROOT / "bench" / "results" / f"autoscale-{record['date']}.json"
+    path = _RESULTS / f"autoscale-{record['date']}.json"
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def kept() -> list[Compared]:
+    """The last run that was kept, but for its requests."""
+    record = json.loads(max(_RESULTS.glob("autoscale-*.json")).read_text())
+    return [
+        Compared(
+            Scenario(Trace(one["trace"], ()), one["load_s"], one["ttft_s"]),
+            [Point(**point) for point in one["points"]],
+        )
+        for one in record["scenarios"]
+    ]
+
+
+def drawn(compared: Sequence[Compared]) -> list[Compared]:
+    """What the picture shows of a run."""
+    first = {one.scenario.trace.name: one for one in reversed(compared)}
+    return [first[name] for name in _DRAWN if name in first]
 
 
 def _rounded(point: dict[str, object]) -> dict[str, object]:

@@ -61,6 +61,11 @@ class Compared:
         """The cheapest of the others that attained as much; None: none did."""
         return next((other for other in self.frontier if other.attained >= point.attained), None)
 
+    def is_cheapest_to_meet(self, objective: float, point: Point) -> bool:
+        """`point` met the objective, and of the others none did in as few hours, however narrowly."""
+        met = next((other for other in self.frontier if other.attained >= objective), None)
+        return point.attained >= objective and (met is None or point.gpu_hours < met.gpu_hours)
+
 
 def compare(scenario: Scenario) -> Compared:
     """Run everything there is to run on a scenario."""

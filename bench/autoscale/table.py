@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.autoscale.compare import Compared, Point
+from bench.autoscale.compare import ATTAIN, Compared, Point
 
 _HEAD = ("", "objective", "attained", "GPU-hours", "starts", "p95 s", "cheapest as good", "which", "hours")
 
@@ -36,10 +36,18 @@ def title(one: Compared) -> str:
 
 
 def ahead(compared: Sequence[Compared]) -> str:
-    """In how many of them modelgrid is ahead."""
+    """In how many of them modelgrid is ahead, by either criterion."""
     pairs = [(point, one.as_good(point)) for one in compared for point in one.ours]
     count = sum(other is None or point.gpu_hours < other.gpu_hours for point, other in pairs)
-    return f"ahead of every other in {count} of {len(pairs)}\n"
+    met = sum(
+        one.is_cheapest_to_meet(objective, point)
+        for one in compared
+        for objective, point in zip(ATTAIN, one.ours, strict=True)
+    )
+    return (
+        f"cheaper than every other that attained as much: {count} of {len(pairs)}\n"
+        f"cheaper than every other that met the objective, and met it: {met} of {len(pairs)}\n"
+    )
 
 
 def _cells(point: Point, other: Point | None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from modelgrid.planner.place import At, Room, Spot, is_possible, on_each, shares_on
 from modelgrid.planner.scale import floor
@@ -16,6 +17,14 @@ TURN = 3.0  # a replica that was loaded stays at least so many times as long as 
 UNSEEN_LOAD_S = 30.0  # what a start is taken to cost where nobody has seen one
 WEIGHT = 8.0  # a request counts for so many of the next lower priority
 LONGEST_WAIT_S = 30.0  # a request waits so long, or for two swaps, before it no longer matters who is missed more
+
+
+class Reach(StrEnum):
+    """How far to go for one more replica: whom to make leave for it."""
+
+    UNMISSED = "unmissed"  # only those that nobody is expected to ask for while they are brought back
+    IN_TURN = "in turn"  # also those that are missed, once they have had their turn
+    ALL = "all"  # also those that have not: to know where room will be
 
 
 @dataclass(slots=True, eq=False)  # not frozen: a lap of a large fleet makes thousands
@@ -42,6 +51,11 @@ class Victim:
         return self.expected * self.back_s
 
     @property
+    def is_awake(self) -> bool:
+        """Whether it counts as one that is kept loaded."""
+        return self.replica.state is not State.ASLEEP
+
+    @property
     def stopped(self) -> Victim:
         """The same one, stopped: for who needs what it would keep asleep."""
         return replace(self, frees=self.replica.counted, sleeps=False)
@@ -60,22 +74,25 @@ class Victims:
         self._dropped: set[ReplicaId] = set()
         known = [replica for replica in replicas if replica.model in models]
         for replica in known:
-            self._spare[replica.model] += 1
+            self._spare[replica.model] += replica.state is not State.ASLEEP  # one that sleeps keeps nothing loaded
         for replica in known:
-            if self._spare[replica.model] > 0 and replica.counted and replica.turning is None:
+            is_spare = replica.state is State.ASLEEP or self._spare[replica.model] > 0
+            if is_spare and replica.counted and replica.turning is None:
                 victim = self._victim(replica)
                 for share in replica.counted:  # where it frees nothing by sleeping, it may be stopped
                     self._at[replica.machine, share.device].append(victim)
         for victims in self._at.values():
             victims.sort(key=lambda victim: victim.order)
         self._cheapest = sorted((victims[0].order, at) for at, victims in self._at.items())
-        self._hopeless: dict[tuple[int, int, int, bool, bool], int] = {}  # what was too much, for who asked in this way
+        self._hopeless: dict[
+            tuple[int, int, int, bool, Reach], int
+        ] = {}  # what was too much, for who asked in this way
 
-    def for_need(self, asking: Model, need: Need, *, in_turn: bool = True) -> tuple[Spot, list[Victim]] | None:
+    def for_need(self, asking: Model, need: Need, *, reach: Reach = Reach.IN_TURN) -> tuple[Spot, list[Victim]] | None:
         """The place for one replica of `asking` that costs least, and who has to go for it; None where even all who
-        may go are not enough. `in_turn` False: also those who have not had their turn."""
+        may go are not enough. `reach` says how far to go for it."""
         count = self._soon.count(need)
-        asks = (count, need.main_bytes, asking.spec.priority, is_patient(asking, self._now), in_turn)
+        asks = (count, need.main_bytes, asking.spec.priority, is_patient(asking, self._now), reach)
         if need.memory_bytes is not None and need.memory_bytes >= self._hopeless.get(asks, need.memory_bytes + 1):
             return None
         best: tuple[tuple[object, ...], Spot, list[Victim]] | None = None
@@ -92,7 +109,7 @@ class Victims:
             devices = [machine.device(device)] if is_one else machine.devices
             if not is_one:
                 seen.add(name)
-            found = self._on(asking, need, count, machine, devices, in_turn)
+            found = self._on(asking, need, count, machine, devices, reach)
             if found is not None and (best is None or _cost(found[1]) < best[0]):
                 best = (_cost(found[1]), *found)
         if best is None and need.memory_bytes is not None:
@@ -100,12 +117,12 @@ class Victims:
         return None if best is None else best[1:]
 
     def for_shares(
-        self, asking: Model, machine: str, shares: Iterable[Share], *, in_turn: bool = True
+        self, asking: Model, machine: str, shares: Iterable[Share], *, reach: Reach = Reach.IN_TURN
     ) -> list[Victim] | None:
         """Who has to go so that these shares are free; None where even all who may are not enough."""
         chosen: dict[str, Victim] = {}
         for share in shares:
-            found = self._make(asking, (machine, share.device), share.memory_bytes, in_turn, chosen)
+            found = self._make(asking, (machine, share.device), share.memory_bytes, reach, chosen)
             if found is None:
                 return None
             chosen |= {victim.replica.id: victim for victim in found}
@@ -136,7 +153,7 @@ class Victims:
         """These leave now, for somebody else."""
         for victim in victims:
             self._dropped.add(victim.replica.id)
-            self._spare[victim.replica.model] -= 1
+            self._spare[victim.replica.model] -= victim.is_awake
             for share in victim.replica.counted:
                 at = (victim.replica.machine, share.device)
                 there = self._at.get(at, [])
@@ -154,12 +171,13 @@ class Victims:
             given = less(replica.shares, kept)
             if given and self._soon.holds(replica.machine, less(kept, replica.shares)):
                 sleeps, frees, back_s = True, given, model.sleep.wake_s
-        is_busy = not _is_unused(model, replica)
         expected = model.rate.expected(self._now)
+        # One that is asked for all the time is busy, though at this moment it may have nothing to do.
+        is_busy = not _is_unused(model, replica) or expected * PATIENCE_S >= 1
         return Victim(replica, is_busy, model.spec.priority, expected, back_s, frees, sleeps)
 
     def _on(
-        self, asking: Model, need: Need, count: int, machine: Machine, devices: Sequence[Device], in_turn: bool
+        self, asking: Model, need: Need, count: int, machine: Machine, devices: Sequence[Device], reach: Reach
     ) -> tuple[Spot, list[Victim]] | None:
         """The cheapest of `devices` of one machine, and main memory beside GPUs."""
         choices = [
@@ -167,9 +185,9 @@ class Victims:
             for device in devices
             if device.is_gpu == (count > 0)
             and (takes := on_each(need, count, device)) <= device.memory_bytes
-            and (found := self._make(asking, (machine.name, device.name), takes, in_turn, {})) is not None
+            and (found := self._make(asking, (machine.name, device.name), takes, reach, {})) is not None
         ]
-        return self._together(asking, need, max(1, count), machine, sorted(choices), in_turn)
+        return self._together(asking, need, max(1, count), machine, sorted(choices), reach)
 
     def _together(
         self,
@@ -178,7 +196,7 @@ class Victims:
         count: int,
         machine: Machine,
         choices: Sequence[tuple[object, str, int]],
-        in_turn: bool,
+        reach: Reach,
     ) -> tuple[Spot, list[Victim]] | None:
         """The first `count` of `choices` that can be had at once: who goes for one of them may be what another one's
         model has to keep."""
@@ -187,7 +205,7 @@ class Victims:
         for _, name, takes in choices:
             if len(takes_of) == count:
                 break
-            found = self._make(asking, (machine.name, name), takes, in_turn, chosen)
+            found = self._make(asking, (machine.name, name), takes, reach, chosen)
             if found is not None:
                 chosen |= {victim.replica.id: victim for victim in found}
                 takes_of[name] = takes
@@ -196,31 +214,31 @@ class Victims:
         shares = shares_on(need, machine, takes_of)
         for share in shares:
             if share.device == MAIN:
-                found = self._make(asking, (machine.name, MAIN), share.memory_bytes, in_turn, chosen)
+                found = self._make(asking, (machine.name, MAIN), share.memory_bytes, reach, chosen)
                 if found is None:
                     return None
                 chosen |= {victim.replica.id: victim for victim in found}
         return Spot(machine.name, shares), [*chosen.values()]
 
     def _make(
-        self, asking: Model, at: At, bytes: int, in_turn: bool, chosen: Mapping[str, Victim]
+        self, asking: Model, at: At, bytes: int, reach: Reach, chosen: Mapping[str, Victim]
     ) -> list[Victim] | None:
         """Who has to go beside `chosen` for `bytes` on one device; also those of `chosen` who may not sleep then."""
         short = bytes - self._soon.free.get(at, 0) - sum(_on_device(victim, at) for victim in chosen.values())
         going: list[Victim] = []
         gone: defaultdict[ModelName, int] = defaultdict(int)
         for victim in chosen.values():
-            gone[victim.replica.model] += 1
+            gone[victim.replica.model] += victim.is_awake
         for victim in self._at.get(at, ()):
             if short <= 0:
                 break
             name = victim.replica.model
             is_taken = victim.replica.id in chosen or victim.replica.id in self._kept
-            is_spare = not is_taken and gone[name] < self._spare[name]
-            if not is_spare or not self._may_go(asking, victim, in_turn):
+            is_spare = not victim.is_awake or gone[name] < self._spare[name]
+            if is_taken or not is_spare or not self._may_go(asking, victim, reach):
                 continue
             going.append(victim)
-            gone[name] += 1
+            gone[name] += victim.is_awake
             short -= _on_device(victim, at)
         for index, victim in enumerate(going):  # who is missed least is the first to be stopped, if sleep is not enough
             if short <= 0:
@@ -240,20 +258,25 @@ class Victims:
                 short += _on_device(victim, at)
         return [*stopped, *going]
 
-    def _may_go(self, asking: Model, victim: Victim, in_turn: bool) -> bool:
+    def _may_go(self, asking: Model, victim: Victim, reach: Reach) -> bool:
         if victim.replica.model == asking.spec.name:
             return False
+        if reach is Reach.UNMISSED:
+            return not victim.is_busy and victim.loss < 1 and victim.priority <= asking.spec.priority
         if not victim.is_busy:
             return True
         is_above = asking.spec.priority > victim.priority
         if is_patient(asking, self._now) and not is_above:
             return False
-        return not in_turn or _has_had_its_turn(victim.replica, self._now, 0.0 if is_above else TURN)
+        return reach is Reach.ALL or _has_had_its_turn(victim.replica, self._now, 0.0 if is_above else TURN)
 
 
 def is_patient(asking: Model, now: float) -> bool:
-    """Whether nobody has waited long enough for `asking` that others should be disturbed."""
-    return asking.waiting_since is None or now - asking.waiting_since < PATIENCE_S
+    """Whether nobody has waited long enough for `asking` that others should be disturbed. Who wants a model to be kept
+    loaded has waited since it isn't."""
+    if asking.waiting_since is None:
+        return floor(asking) == 0
+    return now - asking.waiting_since < PATIENCE_S
 
 
 def asleep_shares(model: Model, replica: Replica) -> tuple[Share, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from modelgrid.planner import backoff
-from modelgrid.planner.evict import Victim, Victims, asleep_shares, is_patient, less
-from modelgrid.planner.place import Room, free_bytes, needs_text, why_impossible
+from modelgrid.planner.evict import Reach, Victim, Victims, asleep_shares, is_patient, less
+from modelgrid.planner.place import At, Room, free_bytes, needs_text, why_impossible
 from modelgrid.planner.scale import floor, is_idle, needed, scale, surplus
 from modelgrid.spec import (
     Action,
@@ -231,8 +232,9 @@ class _Growth:
     falling: Mapping[ModelName, int]  # replicas on their way to sleep
     next: int
     ids: frozenset[ReplicaId]
-    is_fetching: bool
+    fetching: frozenset[At]  # where a start has no process yet
     actions: list[Action] = field(default_factory=list)
+    claims: list[tuple[int, str, tuple[Share, ...]]] = field(default_factory=list)  # priority, machine, what is held
     _victims: Victims | None = None
 
     @property
@@ -257,13 +259,24 @@ def _grow(fleet: Fleet, models: Mapping[ModelName, Model], before: Sequence[Acti
         now=Room(fleet.machines, fleet.replicas),
         soon=soon,
         staying=_by_model(staying),
-        falling=Counter(replica.model for replica in falling),
+        falling=Counter(r.model for r in falling if r.turning is not None or r.in_flight == 0),
         next=fleet.next,
         ids=frozenset(replica.id for replica in fleet.replicas),
-        is_fetching=any(replica.state is State.STARTING and replica.spawned is None for replica in staying),
+        fetching=frozenset(
+            (replica.machine, share.device)
+            for replica in staying
+            if replica.state is State.STARTING and replica.spawned is None
+            for share in replica.shares
+        ),
     )
-    for model in sorted(fleet.models, key=lambda model: _urgency(model, fleet.now)):
+    up = Counter(replica.model for replica in staying if replica.state is not State.ASLEEP)
+    for model in sorted(fleet.models, key=lambda model: _urgency(model, up[model.spec.name], fleet.now)):
+        lower = [claim[1:] for claim in growth.claims if claim[0] < model.spec.priority]
+        for machine, shares in lower:
+            growth.soon.give(machine, shares)
         _grow_model(model, growth)
+        for machine, shares in lower:
+            growth.soon.take(machine, shares)
     return growth.actions
 
 
@@ -286,7 +299,7 @@ def _grow_model(model: Model, growth: _Growth) -> None:
     asleep.sort(key=lambda replica: not growth.now.holds(replica.machine, _to_wake(replica)))
     for replica in asleep[:missing]:
         growth.victims.keep(replica)
-        if not _wake_one(model, model.need, replica, growth, there, is_first=not up):
+        if not _wake_one(model, model.need, replica, growth, there, is_first=there == 0):
             if not up:
                 return
             break  # nobody makes room for one more, but another one may be started where there is room
@@ -312,10 +325,12 @@ def _places_left(spec: ModelSpec, fleet: Fleet) -> int | None:
     return max(0, len(spec.urls) - sum(replica.revision == spec.revision for replica in own))
 
 
-def _urgency(model: Model, now: float) -> tuple[bool, float, float, str]:
-    """Who waits goes first, by priority, and then who has gone without for longest, or is many. That adds to a
-    priority, so that none starves; and it begins anew for who was just served, or a backlog would bring a model back
-    for ever."""
+def _urgency(model: Model, up: int, now: float) -> tuple[bool, float, float, str]:
+    """Who waits goes first, by priority, and then who has gone without for longest, or is many. That adds to a priority,
+    so that none starves; and it begins anew for who was just served, or a backlog would bring a model back for ever.
+    What is to be kept loaded and isn't comes before all: it has no request that could grow old."""
+    if up < floor(model):
+        return (False, -math.inf, -model.spec.priority, model.spec.name)
     if model.waiting_since is None:
         return (True, -model.spec.priority, 0.0, model.spec.name)
     since = max(model.waiting_since, model.last_used)
@@ -354,7 +369,8 @@ def _start_one(model: Model, need: Need, growth: _Growth, there: int, *, is_firs
         why, because = _why_start(model, there, is_first), _cause_of_start(model, there, is_first)
         growth.actions.append(Start(id, model.spec.name, spot.shares, why, spot.machine, because))
         return True
-    if not is_first:
+    if not is_first and there >= floor(model):
+        _make_spare_room(model, need, growth)
         return False
     spot = growth.soon.best(need)
     if spot is not None:
@@ -370,9 +386,21 @@ def _start_one(model: Model, need: Need, growth: _Growth, there: int, *, is_firs
     refusal = _no_room(model, need, growth)
     if refusal is not None:
         growth.actions.append(refusal)
-    elif _may_claim(model, growth):
-        _claim(growth, model, need)
+    elif not is_patient(model, growth.fleet.now):
+        choice = growth.victims.for_need(model, need, reach=Reach.ALL)
+        if choice is not None:
+            _claim(growth, model, choice[0].machine, choice[0].shares)
     return False
+
+
+def _make_spare_room(model: Model, need: Need, growth: _Growth) -> None:
+    """For one more of those that are there: only who is missed by nobody leaves for it, and nobody is held up."""
+    if growth.soon.best(need) is not None:
+        return
+    choice = growth.victims.for_need(model, need, reach=Reach.UNMISSED)
+    if choice is not None:
+        _make_room(growth, model, choice[1])
+        _reserve(growth, choice[0].machine, choice[0].shares)
 
 
 def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, there: int, *, is_first: bool) -> bool:
@@ -385,18 +413,22 @@ def _wake_one(model: Model, need: Need, replica: Replica, growth: _Growth, there
         why, because = _why_start(model, there, is_first), _cause_of_start(model, there, is_first)
         growth.actions.append(Wake(replica.id, why, because))
         return True
-    if not is_first:
+    if not is_first and there >= floor(model):
         return False
     if not growth.soon.holds(replica.machine, shares):
         victims = growth.victims.for_shares(model, replica.machine, shares)
         if victims is None:
             may_start = _places_left(model.spec, growth.fleet) is None
             if may_start and (growth.now.best(need) is not None or _is_shut_in(model, replica, shares, growth)):
-                return _start_one(model, need, growth, there, is_first=is_first)
+                has_started = _start_one(model, need, growth, there, is_first=is_first)
+                if has_started:  # else a model would leave a sleeper on every device that it was ever on
+                    why = "another one was started where there was room"
+                    growth.actions.append(Stop(replica.id, False, why, Because(Cause.SPARE)))
+                return has_started
             if (refusal := _no_room(model, need, growth)) is not None:
                 growth.actions.append(refusal)
-            elif _may_claim(model, growth):
-                growth.soon.take(replica.machine, shares)
+            elif not is_patient(model, growth.fleet.now):
+                _claim(growth, model, replica.machine, shares)
             return False
         if not growth.victims.are_worth(model, victims):
             return False
@@ -414,7 +446,7 @@ def _is_shut_in(model: Model, replica: Replica, shares: Sequence[Share], growth:
     """Whether it can't be woken even once those beside it have had their turn: they are kept, or its device is gone."""
     if is_patient(model, growth.fleet.now):
         return False
-    return growth.victims.for_shares(model, replica.machine, shares, in_turn=False) is None
+    return growth.victims.for_shares(model, replica.machine, shares, reach=Reach.ALL) is None
 
 
 def _next_id(model: Model, growth: _Growth) -> ReplicaId:
@@ -456,18 +488,13 @@ def _reserve(growth: _Growth, machine: str, shares: Sequence[Share]) -> None:
         growth.now.cap((machine, share.device), growth.soon.free[machine, share.device])
 
 
-def _may_claim(model: Model, growth: _Growth) -> bool:
-    """Whether nobody after `model` may make room while it waits for several replicas to have had their turn: else
-    small models that take turns would never leave it enough at one moment. What is free they may take. A start that
-    has no process yet may be a download of an hour, and nobody is held up for that."""
-    return not is_patient(model, growth.fleet.now) and not growth.is_fetching
-
-
-def _claim(growth: _Growth, model: Model, need: Need) -> None:
-    """Hold on to the place that will cost least, once those there have had their turn."""
-    choice = growth.victims.for_need(model, need, in_turn=False)
-    if choice is not None:
-        growth.soon.take(choice[0].machine, choice[0].shares)
+def _claim(growth: _Growth, model: Model, machine: str, shares: Sequence[Share]) -> None:
+    """Let nobody after who asks make room here, unless it is more important, while it waits for several replicas to
+    have had their turn: else small models that take turns would never leave it enough at one moment. What is free they
+    may take. A start that has no process yet may be a download of an hour, and nobody is held up for that."""
+    if not any((machine, share.device) in growth.fetching for share in shares):
+        growth.soon.take(machine, shares)
+        growth.claims.append((model.spec.priority, machine, tuple(shares)))
 
 
 def _no_room(model: Model, need: Need, growth: _Growth) -> Refuse | None:

@@ -169,11 +169,6 @@ def test_of_replicas_beyond_the_floor_only_these_make_room() -> None:
     assert plan(fleet([asked, model("b", 4, min=1, max=2)], given)) == [for_a("b-1")]
 
 
-def test_for_a_second_replica_nobody_goes() -> None:
-    given = [replica("a-1", in_flight=8), replica("b-2")]
-    assert plan(fleet([model(max=2, waiting=9, waited_s=99), model("b")], given)) == []
-
-
 def test_what_costs_nothing_is_not_ended_for_room() -> None:
     given = [replica("far-1", memory_bytes=0, unused_s=99), replica("b-2", memory_bytes=8)]
     others = [model("far", 0), model("b", 8)]
@@ -242,11 +237,12 @@ def test_each_victim_is_told_once_also_where_two_models_want_room() -> None:
     assert plan(fleet([*asked, *others], given, memory_bytes=8)) == expected
 
 
-def test_who_waits_longest_goes_first_and_waiting_goes_before_wishing() -> None:
+def test_who_waits_longest_goes_first_and_what_is_to_be_kept_before_all() -> None:
     asked = [model("a", 6, min=1), model("b", 6, waiting=1, waited_s=1), model("c", 6, waiting=1, waited_s=2)]
-    assert plan(fleet(asked)) == [start("c-7", 6)]
-    assert plan(fleet(asked[:2])) == [start("b-7", 6)]
-    assert plan(fleet(asked[:1])) == [start("a-7", 6, "kept loaded (scaling.min)")]
+    assert plan(fleet(asked[1:])) == [start("c-7", 6)]
+    kept, *refusals = plan(fleet(asked))
+    assert kept == start("a-7", 6, "kept loaded (scaling.min)")
+    assert refusals == []
 
 
 def test_what_was_emptied_for_one_is_not_given_to_the_next() -> None:

@@ -130,8 +130,12 @@ def test_room_is_made_before_one_is_woken() -> None:
 
 
 def test_a_request_for_what_is_falling_asleep_starts_no_second_one() -> None:
-    for falling in (drained("a-1", 4, 1, in_flight=1), asleep("a-1", 4, 1, turning="asleep")):
-        assert plan(fleet([sleeper(memory_bytes=4, waiting=1)], [falling])) == []
+    for falling in (drained("a-1", 4, 1, in_flight=0), asleep("a-1", 4, 1, turning="asleep")):
+        actions = plan(fleet([sleeper(memory_bytes=4, waiting=1)], [falling]))
+        assert not any(isinstance(action, Start) for action in actions)
+    busy = drained("a-1", 4, 1, in_flight=1)  # that may take minutes
+    (start,) = plan(fleet([sleeper(memory_bytes=4, waiting=1)], [busy]))
+    assert isinstance(start, Start)
 
 
 def test_while_one_falls_asleep_nobody_else_makes_room_as_well() -> None:
@@ -160,9 +164,10 @@ def test_where_it_can_not_be_woken_another_is_started_elsewhere() -> None:
     machines = (cpu_machine(10), cpu_machine(10, "other"))
     kept = replica("b-1", memory_bytes=8)
     seen = Fleet(NOW, machines, (sleeper(waiting=1), model("b", 8, min=1)), (asleep(), kept), 7)
-    (start,) = plan(seen)
+    start, stop = plan(seen)
     assert isinstance(start, Start)
     assert start.machine == "other"
+    assert isinstance(stop, Stop)  # else it would leave a sleeper wherever it was
 
 
 def test_where_what_is_kept_leaves_no_room_to_wake_callers_are_told() -> None:

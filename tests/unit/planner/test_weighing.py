@@ -31,7 +31,7 @@ def drained(actions: list[Action]) -> list[str]:
 
 @pytest.mark.parametrize(("waiting", "expected"), [(19, []), (21, ["b-1"])])
 def test_as_many_must_wait_as_would_have_to_wait_for_two_swaps(waiting: int, expected: list[str]) -> None:
-    asking = replace(model(memory_bytes=8, waiting=waiting, waited_s=1.0, target=99), load_s=LOAD_S)
+    asking = replace(model(memory_bytes=8, waiting=waiting, waited_s=6.0, target=99), load_s=LOAD_S)
     busy = asked_for(model("b", 8), 1.0)
     assert drained(plan(fleet([asking, busy], [replica("b-1", memory_bytes=8)]))) == expected
 
@@ -106,3 +106,33 @@ def test_memory_goes_by_priority_then_to_who_waits_longest_or_is_many() -> None:
 def test_what_is_kept_loaded_takes_no_account_of_who_is_missed() -> None:
     kept, other = model("a", 8, min=1), asked_for(model("b", 8), 5.0)
     assert drained(plan(fleet([kept, other], [replica("b-1", memory_bytes=8, in_flight=0)]))) == [ReplicaId("b-1")]
+
+
+def test_one_that_is_asked_for_all_the_time_is_busy_though_it_has_nothing_to_do_now() -> None:
+    asking = replace(model(memory_bytes=5, waiting=99, waited_s=6.0, target=99), load_s=LOAD_S)
+    hot, cold = asked_for(model("b", 5), 10.0), asked_for(model("c", 5), 0.01)
+    replicas = [replica("b-1", memory_bytes=5, in_flight=0), replica("c-2", memory_bytes=5, in_flight=1)]
+    assert drained(plan(fleet([asking, hot, cold], replicas))) == ["c-2"]
+
+
+def test_what_is_to_be_kept_is_loaded_beside_one_that_is_never_idle() -> None:
+    kept, endless = model("a", 8, min=1), model("b", 8)
+    for ready_s, expected in ((20.0, []), (40.0, ["b-1"])):
+        busy = replica("b-1", memory_bytes=8, in_flight=3, in_state_s=ready_s, load_s=10.0)
+        assert drained(plan(fleet([kept, endless], [busy]))) == expected
+    first, *_ = plan(fleet([kept, model("c", 8, waiting=9, waited_s=500.0)]))
+    assert isinstance(first, Start)
+    assert first.model == "a"
+
+
+def test_for_one_more_replica_only_those_leave_whom_nobody_misses() -> None:
+    scaled = model(max=2, waiting=9, waited_s=99.0, memory_bytes=5)
+    own = replica("a-1", memory_bytes=5, in_flight=8)
+    beside = replica("b-2", memory_bytes=5)
+    assert drained(plan(fleet([scaled, model("b", 5)], [own, beside]))) == ["b-2"]
+    for missed in (asked_for(model("b", 5), 0.2), important(model("b", 5), 1), model("b", 5, min=1)):
+        assert plan(fleet([scaled, missed], [own, beside])) == []
+    assert plan(fleet([scaled, model("b", 5)], [own, replace(beside, in_flight=1)])) == []
+    kept = model(min=2, max=2, memory_bytes=5)
+    busy = replica("b-2", memory_bytes=5, in_flight=1)
+    assert drained(plan(fleet([kept, model("b", 5)], [own, busy]))) == ["b-2"]

@@ -35,20 +35,20 @@ def loaded(daemon: Daemon) -> set[str]:
 
 
 @contextlib.contextmanager
-def asked_all_the_time(daemon: Daemon, name: str) -> Iterator[list[int]]:
+def asked_all_the_time(daemon: Daemon, name: str, every_s: float = EVERY_S) -> Iterator[list[int]]:
     """A caller that asks again a moment after each answer. Its answers, as they come."""
     over, answers = threading.Event(), list[int]()
 
     def call() -> None:
         body = {"model": name, "messages": [{"role": "user", "content": "hello"}]}
         with daemon.client() as client:
-            while not over.wait(EVERY_S):
+            while not over.wait(every_s):
                 answers.append(client.post("/v1/chat/completions", json=body).status_code)
 
     caller = threading.Thread(target=call, daemon=True)
     caller.start()
     try:
-        until("it is asked for", lambda: len(answers) >= 10)
+        until("it is asked for", lambda: len(answers) >= 6)
         yield answers
     finally:
         over.set()
@@ -90,8 +90,7 @@ def test_the_less_important_one_has_its_turn_beside_one_that_is_asked_for_all_th
     ask(daemon, "batch")  # a model that was never loaded is taken to cost half a minute
     with asked_all_the_time(daemon, "urgent") as answers:
         ask(daemon, "batch")  # within the minute that the caller has patience
-        seen = len(answers)
-        until("the other one is back", lambda: len(answers) > seen + 4)
+        _until_more(answers)  # it is back
     assert set(answers) == {200}
     why = daemon.run("why", "urgent").stdout
     assert "to make room for batch" in why, why
@@ -99,13 +98,20 @@ def test_the_less_important_one_has_its_turn_beside_one_that_is_asked_for_all_th
 
 def test_who_is_missed_most_stays(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon({"often": model(), "now": model(), "then": model()}, memory=TWO).start()
-    with asked_all_the_time(daemon, "often") as answers:
-        for name in ("now", "then") * 5:
-            ask(daemon, name)  # and at once the next, so that it was used more lately
-            assert len(loaded(daemon)) <= 3
+    with asked_all_the_time(daemon, "often", every_s=0.6) as answers:
+        for _ in range(3):
+            for name in ("now", "then"):
+                ask(daemon, name)  # and at once the next
+                assert len(loaded(daemon)) <= 3
+            _until_more(answers)
     assert set(answers) == {200}
     assert len(starts(daemon, "often")) == 1
-    assert len(starts(daemon, "now")) == len(starts(daemon, "then")) == 5
+    assert len(starts(daemon, "now")) == len(starts(daemon, "then")) == 3
+
+
+def _until_more(answers: list[int]) -> None:
+    seen = len(answers)
+    until("more answers", lambda: len(answers) > seen + 3)
 
 
 def test_a_queue_is_bounded_and_who_can_never_be_served_does_not_wait(make_daemon: MakeDaemon) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from modelgrid.planner import Facts, Lap, retry_at
 from modelgrid.planner.backoff import FIRST_DELAY_S
+from modelgrid.planner.end import DRAIN_LIMIT_S
 from modelgrid.planner.evict import PATIENCE_S, TURN
-from modelgrid.planner.plan import DRAIN_LIMIT_S, LEVEL_S
+from modelgrid.planner.grow import LEVEL_S
 from modelgrid.planner.scale import floor
 from modelgrid.spec import (
     MOVES,

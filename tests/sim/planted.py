@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modelgrid.planner import Facts, backoff, evict, life
+from modelgrid.planner import Facts, backoff, end, evict, grow, life
 from modelgrid.planner.life import Lap
 from modelgrid.spec import Failures, Fleet, Model, Replica, Seen, State
 from sim.world import World
@@ -48,8 +48,8 @@ def nobody_has_a_turn(patch: pytest.MonkeyPatch) -> None:
 
 def stops_are_not_repeated(patch: pytest.MonkeyPatch) -> None:
     """A stop that was lost is never sent again."""
-    again = plan._stop_again
-    patch.setattr(plan, "_stop_again", lambda replica, *more: again(replica, *more) if replica.stops == 0 else None)
+    again = end._stop_again
+    patch.setattr(end, "_stop_again", lambda replica, *more: again(replica, *more) if replica.stops == 0 else None)
 
 
 def strangers_are_not_adopted(patch: pytest.MonkeyPatch) -> None:
@@ -75,18 +75,18 @@ def a_save_that_failed_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
 def a_wake_needs_no_room(patch: pytest.MonkeyPatch) -> None:
     """Who sleeps is woken wherever there is anything free."""
-    patch.setattr(plan, "less", lambda shares, others: ())
+    patch.setattr(grow, "less", lambda shares, others: ())
 
 
 def a_drain_ends_at_once(patch: pytest.MonkeyPatch) -> None:
     """What is in flight on a draining replica is cut off."""
-    end = plan._end
+    ends = plan.end
 
     def hurried(replica: Replica, model: Model | None, now: float) -> Any:
         done = replace(replica, in_flight=0) if replica.state is State.DRAINING else replica
-        return end(done, model, now)
+        return ends(done, model, now)
 
-    patch.setattr(plan, "_end", hurried)
+    patch.setattr(plan, "end", hurried)
 
 
 def unknown_load_is_none(patch: pytest.MonkeyPatch) -> None:
@@ -105,8 +105,8 @@ def failures_are_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 def large_models_have_to_hope(patch: pytest.MonkeyPatch) -> None:
     """Room that comes free is not kept for who was first."""
-    patch.setattr(plan, "_reserve", lambda *any: None)
-    patch.setattr(plan, "_claim", lambda *any: None)
+    patch.setattr(grow, "_reserve", lambda *any: None)
+    patch.setattr(grow, "_claim", lambda *any: None)
 
 
 def a_clock_never_goes_back(patch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from modelgrid.controller.needs import MARGIN, Peak, Sized, accelerator, sized
 from modelgrid.engines import ENGINES
 from modelgrid.engines.memory import context_tokens
-from modelgrid.planner.evict import PATIENCE_S, Victim, Victims
+from modelgrid.planner.end import LEAVING
+from modelgrid.planner.evict import PATIENCE_S, Reach, Victim, Victims
 from modelgrid.planner.place import Room, Spot, needs_text, why_impossible
-from modelgrid.planner.plan import LEAVING
 from modelgrid.planner.scale import floor
 from modelgrid.spec import MAIN, Fleet, Machine, Model, ModelName, ModelSpec, Need, Replica, Share, Unknown, sum_of
 from modelgrid.spec.fit import Alternative, Asked, Fit, Space, User, Verdict
@@ -96,7 +96,7 @@ def _find(fleet: Fleet, spec: ModelSpec, need: Need) -> _Found:
         return _Found("makes_room", _make_room(*choice), *choice)
     # As it will be asked for when it has waited, and those who are there have had their turn.
     asking = replace(asking, waiting=1, waiting_since=fleet.now - PATIENCE_S)
-    choice = Victims(models, staying, soon, fleet.now).for_need(asking, need, in_turn=False)
+    choice = Victims(models, staying, soon, fleet.now).for_need(asking, need, reach=Reach.ALL)
     if choice is not None:
         why = f"{_make_room(*choice)}; requests wait until it has had its turn"
         return _Found("waits", why, *choice)
@@ -153,7 +153,7 @@ def _counted(replica: Replica, machine: str, device: str) -> Iterator[Share]:
 
 def _alternatives(fleet: Fleet, spec: ModelSpec, weights: Weights | Unknown) -> Iterator[Alternative]:
     """Other ways, each tried: as things are now, else as if nothing else were there. What was measured says nothing
-    of a replica of another kind."""
+    of a replica of another kind, and nothing can be estimated where there is no source."""
     now, empty = Room(fleet.machines, fleet.replicas), Room(fleet.machines, ())
     for variants in (_configured, _shorter, _spread, _in_main_memory):
         fits_now = [
@@ -178,7 +178,7 @@ _Variants = Iterator[tuple[str, ModelSpec]]
 
 
 def _configured(_room: Room, spec: ModelSpec, _weights: Weights | Unknown) -> _Variants:
-    if spec.memory_bytes is not None or spec.gpus:
+    if spec.source is not None and (spec.memory_bytes is not None or spec.gpus):
         yield "as it is estimated, instead of configured", replace(spec, memory_bytes=None, gpus=None)
 
 
@@ -197,7 +197,7 @@ def _spread(room: Room, spec: ModelSpec, weights: Weights | Unknown) -> _Variant
 
 
 def _in_main_memory(room: Room, spec: ModelSpec, _weights: Weights | Unknown) -> _Variants:
-    if accelerator(spec, _first(room)) != "cpu":
+    if spec.source is not None and accelerator(spec, _first(room)) != "cpu":
         yield "in main memory, which is slow (needs.gpus: 0)", replace(spec, gpus=0.0, memory_bytes=None)
 
 

@@ -157,6 +157,14 @@ def test_a_larger_configured_need_is_spread_where_one_gpu_is_too_small() -> None
     assert any(other.change.startswith("over 2 GPUs") for other in found.alternatives)
 
 
+def test_a_program_of_which_only_its_configuration_is_known_has_no_other_way() -> None:
+    own = ModelSpec(ModelName("own"), "custom", command=("serve", "{port}"), memory_bytes=100 * GIB, gpus=1)
+    found = fit(fleet(), own, Weights(0), None)
+    assert (found.verdict, found.alternatives) == ("impossible", ())
+    served = replace(own, engine="transformers", command=(), source="a/own")
+    assert len(fit(fleet(), served, SEVEN_B, None).alternatives) == 2
+
+
 def test_what_nobody_knows_is_unknown() -> None:
     found = answer(fleet(), Unknown("the hub is away"))
     assert (found.verdict, found.is_possible, found.basis, found.needs) == ("unknown", False, "", "?")

@@ -8,7 +8,7 @@ import pytest
 
 from modelgrid.planner import plan
 from modelgrid.planner.evict import LONGEST_WAIT_S, WEIGHT
-from modelgrid.planner.plan import LEVEL_S
+from modelgrid.planner.grow import LEVEL_S
 from modelgrid.spec import Action, Drain, Model, Rate, ReplicaId, Start, shares_of
 from modelgrid.spec.rate import FADE_S
 from unit.planner.fleets import NOW, fleet, model, replica

@@ -43,7 +43,7 @@ def test_the_next_start_is_planned_with_what_the_last_one_held(play: Play) -> No
         await until(lambda: stage.model().in_flight == 0)
         stage.jump(31.0)
         await stage.becomes()
-        assert stage.model().memory_bytes == math.ceil(GIB * MARGIN)
+        await until(lambda: stage.model().memory_bytes == math.ceil(GIB * MARGIN))
         await stage.kill()
         await stage.begin()
         await until(lambda: stage.model().memory_bytes == math.ceil(GIB * MARGIN))

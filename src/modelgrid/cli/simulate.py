@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from modelgrid.spec import ModelName
 
 _DEADLINE = "60s"
+_MOST_REQUESTS = 1_000_000  # a synthetic trace is made in memory, and a million takes an hour and more
 
 
 @click.command(short_help="Simulate requests on machines, with the same planner.")
@@ -60,6 +62,7 @@ def simulate(
     modelgrid simulate trace.csv --model chat --machines 4xL40S
     modelgrid simulate --synthetic zipf --made-up 20x16GB --machines 1xH100 --picture day.svg
     """
+    from modelgrid.cli.simulating import simulating
     from modelgrid.simulation.machines import DescriptionError
     from modelgrid.simulation.planned import Planned
     from modelgrid.simulation.report import Report
@@ -80,7 +83,9 @@ def simulate(
             requests = _made(str(synthetic), scenario.names, rate, _seconds("--duration", duration), seed, limits)
     except (DescriptionError, TraceError) as error:
         raise Failure(str(error)) from error
-    history = World(scenario.machines, scenario.models, Planned()).run(requests)
+    world = World(scenario.machines, scenario.models, Planned())
+    with nullcontext() if as_json else simulating(len(requests)) as on_arrival:
+        history = world.run(requests, on_arrival)
     report = Report.of(history, scenario)
     if picture is not None:
         _draw(picture, report)
@@ -147,8 +152,13 @@ def _made(
 
     if kind not in SYNTHETIC:
         raise click.UsageError(f"there is no synthetic trace {kind!r}: there are {', '.join(SYNTHETIC)}")
-    if rate <= 0 or duration_s <= 0:
+    if not rate > 0 or duration_s <= 0:
         raise click.UsageError("--rate and --duration are above 0")
+    if rate * duration_s > _MOST_REQUESTS:
+        raise click.UsageError(
+            f"cannot make a trace of {rate * duration_s:,.0f} requests: --rate times --duration is at most "
+            f"{_MOST_REQUESTS:,} (lower one of them)"
+        )
     deadline_s, patience_s = limits
     shape = Shape(rate, duration_s, deadline_s=deadline_s, patience_s=patience_s)
     requests = SYNTHETIC[kind](names, shape, seed)

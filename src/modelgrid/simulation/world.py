@@ -7,7 +7,7 @@ trace and the same way are the same to the last digit.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -118,8 +118,9 @@ class World:
         self._coming = 0
         self._free = {(m.name, d.name): d.memory_bytes for m in machines for d in m.devices}
 
-    def run(self, requests: Sequence[Request]) -> History:
-        """Serve a trace to its end: until the last request is answered, or its caller has left."""
+    def run(self, requests: Sequence[Request], on_arrival: Callable[[int], None] | None = None) -> History:
+        """Serve a trace to its end: until the last request is answered, or its caller has left. `on_arrival` is told
+        how many have come."""
         for request in requests:
             self._push(request.at, _Kind.ARRIVE, request, 0)
         self._coming = len(requests)
@@ -128,6 +129,8 @@ class World:
             self.now, kind, _, what, version = heapq.heappop(self._events)
             if self._happen(_Kind(kind), what, version):
                 self._look()
+            if on_arrival is not None and kind == _Kind.ARRIVE:
+                on_arrival(len(self.history.calls))
         for engine in self.engines.values():
             self._close_span(engine)
         self.history.end = self.now

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import shlex
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -74,6 +78,13 @@ def test_the_models_of_the_configuration_are_simulated(tmp_path: Path, simulate:
             2,
             "is not a duration",
         ),
+        (
+            ["--synthetic", "zipf", "--rate", "1e6", "--made-up", "2x1GB", "--machines", "L4"],
+            2,
+            "cannot make a trace of 1,800,000,000 requests: --rate times --duration is at most 1,000,000",
+        ),
+        (["--synthetic", "zipf", "--rate", "inf", "--made-up", "2x1GB", "--machines", "L4"], 2, "is at most"),
+        (["--synthetic", "zipf", "--rate", "nan", "--made-up", "2x1GB", "--machines", "L4"], 2, "are above 0"),
         (["--synthetic", "zipf", "--model", "m1", "--made-up", "2x1GB", "--machines", "L4"], 2, "are for a TRACE"),
         (["azure.csv", "--made-up", "2x1GB", "--machines", "L4"], 1, "line 2 names no model (add --model NAME"),
         (
@@ -90,6 +101,35 @@ def test_what_cannot_be_simulated_is_told(
     done = simulate(*words)
     assert done.returncode == code, done.stderr
     assert told in " ".join(done.stderr.split()), done.stderr
+
+
+@pytest.mark.parametrize(("words", "is_shown"), [([], True), (["--json"], False)])
+def test_progress_is_shown_on_a_terminal_but_not_beside_json(tmp_path: Path, words: list[str], is_shown: bool) -> None:
+    shown = on_terminal(
+        tmp_path, "--synthetic", "zipf", "--made-up", "4x20GB", "--machines", "L4", "--duration", "1m", *words
+    )
+    assert ("simulating requests" in shown) == is_shown, shown
+
+
+def on_terminal(tmp_path: Path, *words: str) -> str:
+    """What standard error shows where it is a terminal."""
+    own, theirs = pty.openpty()
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "120"}
+    with (
+        (tmp_path / "stdout").open("w") as stdout,
+        subprocess.Popen(
+            [sys.executable, "-m", "modelgrid", "simulate", *words], stdout=stdout, stderr=theirs, env=environ
+        ) as process,
+    ):
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # on Linux that is how a terminal ends
+            while part := os.read(own, 4096):
+                shown += part
+        os.close(own)
+        assert process.wait(60) == 0, shown
+    assert (tmp_path / "stdout").read_text()
+    return shown.decode()
 
 
 def test_models_that_fit_nowhere_are_told_as_turned_away(simulate: Run) -> None:

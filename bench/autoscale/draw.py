@@ -7,71 +7,53 @@ from html import escape
 
 from bench.autoscale.compare import Compared, Point
 from bench.autoscale.table import title
+from bench.svg import MARGIN, WIDTH, card
 
-_WIDTH = 960
 _PANEL_WIDTH = 440
 _PANEL_HEIGHT = 250
-_MARGIN = 28
 _GAP = 24
 _TITLE = 78
 _LEFT = 44  # of a panel: the numbers beside it
 _TOP = 40
 _BOTTOM = 34
 
-_STYLE = """
-  .card { fill: #ffffff; stroke: #d0d7de; }
-  text { font: 13px -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328; }
-  .title { font-size: 18px; font-weight: 600; }
-  .panel { font-size: 13px; font-weight: 600; }
-  .unit { fill: #59636e; font-size: 12px; }
+_CLASSES = {"fixed": "fixed", "target": "other"}
+_LIGHT = """
   .grid { stroke: #d0d7de; stroke-width: 1; fill: none; }
-  .ours { fill: #1a7f5a; stroke: none; }
   .ours-line { stroke: #1a7f5a; stroke-width: 2; fill: none; }
   .fixed { fill: #59636e; }
-  .target { fill: #b9c2cc; }
-  .frontier { stroke: #818b98; stroke-width: 1; stroke-dasharray: 4 3; fill: none; }
-  @media (prefers-color-scheme: dark) {
-    .card { fill: #0d1117; stroke: #3d444d; }
-    text { fill: #f0f6fc; }
-    .unit { fill: #9198a1; }
+  .frontier { stroke: #818b98; stroke-width: 1; stroke-dasharray: 4 3; fill: none; }"""
+_DARK = """
     .grid { stroke: #3d444d; }
-    .ours { fill: #2ea879; }
     .ours-line { stroke: #2ea879; }
     .fixed { fill: #9198a1; }
-    .target { fill: #4a525c; }
-    .frontier { stroke: #8b949e; }
-  }
-"""
+    .frontier { stroke: #8b949e; }"""
 
 
 def picture(compared: Sequence[Compared]) -> str:
     """An SVG with one panel a scenario."""
     height = _TITLE + (_PANEL_HEIGHT + _GAP) * -(-len(compared) // 2)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-        f'viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="Autoscaling: what was attained over what it cost">',
-        f"<style>{_STYLE}</style>",
-        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        f'<text class="title" x="{_MARGIN}" y="38">First tokens in time, over GPU-hours</text>',
-        f'<text class="unit" x="{_WIDTH - _MARGIN}" y="38" text-anchor="end">further up and left is better</text>',
+        f'<text class="soft" x="{WIDTH - MARGIN}" y="38" text-anchor="end">further up and left is better</text>',
         *_legend(),
     ]
     for number, one in enumerate(compared):
-        left = _MARGIN + (number % 2) * (_PANEL_WIDTH + _GAP)
+        left = MARGIN + (number % 2) * (_PANEL_WIDTH + _GAP)
         parts += _panel(one, left, _TITLE + (number // 2) * (_PANEL_HEIGHT + _GAP))
-    return "\n".join([*parts, "</svg>", ""])
+    label = "Autoscaling: what was attained over what it cost"
+    return card("First tokens in time, over GPU-hours", height, parts, label=label, light=_LIGHT, dark=_DARK)
 
 
 def _legend() -> list[str]:
     parts = []
-    x = _MARGIN + 6
+    x = MARGIN + 6
     for kind, text in (
         ("ours", "modelgrid, objective 90, 95, 98 %"),
         ("fixed", "fixed number of replicas"),
-        ("target", "target of ongoing requests, many settings"),
+        ("other", "target of ongoing requests, many settings"),
     ):
         parts.append(
-            f'<circle class="{kind}" cx="{x}" cy="60" r="5"/><text class="unit" x="{x + 10}" y="64">{text}</text>'
+            f'<circle class="{kind}" cx="{x}" cy="60" r="5"/><text class="soft" x="{x + 10}" y="64">{text}</text>'
         )
         x += 34 + 7 * len(text)
     return parts
@@ -95,13 +77,13 @@ def _panel(one: Compared, left: int, top: int) -> list[str]:
         hours = least + (most - least) * step / 4
         parts += [
             f'<path class="grid" d="M{left + _LEFT} {y(share):.1f}H{left + _PANEL_WIDTH}"/>',
-            f'<text class="unit" x="{left + _LEFT - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>',
-            f'<text class="unit" x="{x(hours):.1f}" y="{bottom - 14}" text-anchor="middle">{hours:.1f}</text>',
+            f'<text class="soft" x="{left + _LEFT - 6}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>',
+            f'<text class="soft" x="{x(hours):.1f}" y="{bottom - 14}" text-anchor="middle">{hours:.1f}</text>',
         ]
     line = [point for point in best if point in shown]
     parts.append(f'<path class="frontier" d="{_path(line, x, y)}"/>')
     parts += [
-        f'<circle class="{point.family}" cx="{x(point.gpu_hours):.1f}" cy="{y(point.attained):.1f}" r="3.5"/>'
+        f'<circle class="{_CLASSES[point.family]}" cx="{x(point.gpu_hours):.1f}" cy="{y(point.attained):.1f}" r="3.5"/>'
         for point in shown
         if point.family != "modelgrid"
     ]

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from html import escape
 
 from bench.gateway.table import Measured, shown
+from bench.svg import MARGIN, WIDTH, card
 
-_WIDTH = 960
 _PANEL_WIDTH = 440
-_MARGIN = 28
 _GAP = 24
 _TITLE = 52
 _HEAD = 46
@@ -40,28 +39,13 @@ PANELS = (
     Panel("stream-memory", "Memory for each stream", "KB, of 1,000 active ones", 1),
 )
 
-_STYLE = """
-  .card { fill: #ffffff; stroke: #d0d7de; }
-  text { font: 13px -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328; }
-  .title { font-size: 18px; font-weight: 600; }
-  .panel { font-size: 14px; font-weight: 600; }
-  .unit { fill: #59636e; font-size: 12px; }
-  .ours { fill: #1a7f5a; }
+_LIGHT = """
   .base { fill: #818b98; }
-  .other { fill: #b9c2cc; }
   .value { font-variant-numeric: tabular-nums; }
-  .strong { font-weight: 600; }
-  .cut { stroke: #ffffff; stroke-width: 3; fill: none; }
-  @media (prefers-color-scheme: dark) {
-    .card { fill: #0d1117; stroke: #3d444d; }
-    text { fill: #f0f6fc; }
-    .unit { fill: #9198a1; }
-    .ours { fill: #2ea879; }
+  .cut { stroke: #ffffff; stroke-width: 3; fill: none; }"""
+_DARK = """
     .base { fill: #8b949e; }
-    .other { fill: #4a525c; }
-    .cut { stroke: #0d1117; }
-  }
-"""
+    .cut { stroke: #0d1117; }"""
 
 
 def picture(measured: Measured) -> str:
@@ -71,17 +55,12 @@ def picture(measured: Measured) -> str:
     tall = _HEAD + _ROW * len(peers) + _GAP
     height = _TITLE + tall * -(-len(panels) // 2)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-        f'viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="What a gateway costs">',
-        f"<style>{_STYLE}</style>",
-        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        f'<text class="title" x="{_MARGIN}" y="38">What a gateway costs</text>',
-        f'<text class="unit" x="{_WIDTH - _MARGIN}" y="38" text-anchor="end">less is better</text>',
+        f'<text class="soft" x="{WIDTH - MARGIN}" y="38" text-anchor="end">less is better</text>',
     ]
     for number, panel in enumerate(panels):
-        left = _MARGIN + (number % 2) * (_PANEL_WIDTH + _GAP)
+        left = MARGIN + (number % 2) * (_PANEL_WIDTH + _GAP)
         parts += _panel(measured, panel, peers, left, _TITLE + (number // 2) * tall)
-    return "\n".join([*parts, "</svg>", ""])
+    return card("What a gateway costs", height, parts, light=_LIGHT, dark=_DARK)
 
 
 def _panel(measured: Measured, panel: Panel, peers: list[str], left: int, top: int) -> list[str]:
@@ -90,7 +69,7 @@ def _panel(measured: Measured, panel: Panel, peers: list[str], left: int, top: i
     room = _PANEL_WIDTH - _LABEL - _VALUE
     parts = [
         f'<text x="{left}" y="{top + 24}"><tspan class="panel">{escape(panel.title)}</tspan>'
-        f'<tspan class="unit" dx="8">{escape(panel.unit)}</tspan></text>'
+        f'<tspan class="soft" dx="8">{escape(panel.unit)}</tspan></text>'
     ]
     for row, (peer, value) in enumerate(values.items()):
         y = top + _HEAD + row * _ROW
@@ -99,7 +78,7 @@ def _panel(measured: Measured, panel: Panel, peers: list[str], left: int, top: i
         parts.append(f'<text class="{strong.strip()}" x="{left}" y="{y + 4}">{escape(peer)}</text>')
         start = left + _LABEL
         if value is None:
-            parts.append(f'<text class="unit" x="{start}" y="{y + 4}">not measured</text>')
+            parts.append(f'<text class="soft" x="{start}" y="{y + 4}">not measured</text>')
             continue
         width = max(1.0, min(1.0, max(value, 0.0) / most) * room)
         parts.append(

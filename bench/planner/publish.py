@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.planner.real import Real
 from bench.planner.run import Run
 from bench.planner.table import COLUMNS, OURS, Column, median
+from bench.svg import MARGIN, card
 
 _ROOT = Path(__file__).parents[2]
 RESULTS = _ROOT / "bench" / "results"
@@ -21,7 +22,6 @@ PICTURE = _ROOT / "docs" / "images" / "planner.svg"
 
 _WAIT = COLUMNS[3]  # its 95th percentile
 
-_WIDTH = 960
 _TOP = 84
 _HEAD = 30
 _ROW = 20
@@ -31,26 +31,8 @@ _CLASS_BAR = 6
 _GAP = 16
 _LABEL = 112
 _PANEL = 440
-_MARGIN = 28
 _VALUE = 60
-_STYLE = """
-  .card { fill: #ffffff; stroke: #d0d7de; }
-  text { font: 13px -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328; }
-  .title { font-size: 18px; font-weight: 600; }
-  .panel { font-weight: 600; }
-  .soft { fill: #59636e; font-size: 12px; }
-  .ours { fill: #1a7f5a; }
-  .other { fill: #b9c2cc; }
-  .class { opacity: 0.6; }
-  .strong { font-weight: 600; }
-  @media (prefers-color-scheme: dark) {
-    .card { fill: #0d1117; stroke: #3d444d; }
-    text { fill: #f0f6fc; }
-    .soft { fill: #9198a1; }
-    .ours { fill: #2ea879; }
-    .other { fill: #4a525c; }
-  }
-"""
+_LIGHT = "\n  .class { opacity: 0.6; }"
 
 
 def keep(
@@ -90,26 +72,21 @@ def picture(runs: Sequence[Run], told: Mapping[str, str]) -> str:
     talls = [_HEAD + _pitch(own) * len(ways) + _GAP for own in groups.values()]
     height = _TOP + sum(talls) + 8
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-        f'viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="What the planner is worth">',
-        f"<style>{_STYLE}</style>",
-        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        f'<text class="title" x="{_MARGIN}" y="36">What the planner is worth</text>',
-        f'<text class="soft" x="{_MARGIN}" y="66">answered in time, requests a second: more is better</text>',
-        f'<text class="soft" x="{_MARGIN + _PANEL + 24}" y="66">waiting, the 95th percentile in seconds: less is '
+        f'<text class="soft" x="{MARGIN}" y="66">answered in time, requests a second: more is better</text>',
+        f'<text class="soft" x="{MARGIN + _PANEL + 24}" y="66">waiting, the 95th percentile in seconds: less is '
         "better</text>",
     ]
     top = _TOP
     for (name, own), tall in zip(groups.items(), talls, strict=True):
         parts.append(
-            f'<text x="{_MARGIN}" y="{top + 14}"><tspan class="panel">{escape(name)}</tspan>'
+            f'<text x="{MARGIN}" y="{top + 14}"><tspan class="panel">{escape(name)}</tspan>'
             f'<tspan class="soft" dx="8">{escape(told[name])}</tspan></text>'
         )
-        for column, left, decimals in ((COLUMNS[0], _MARGIN, 2), (_WAIT, _MARGIN + _PANEL + 24, 0)):
+        for column, left, decimals in ((COLUMNS[0], MARGIN, 2), (_WAIT, MARGIN + _PANEL + 24, 0)):
             parts += _bars(own, ways, column, left, top + _HEAD, decimals)
-        parts += _class_bars(own, _MARGIN + _PANEL + 24, top + _HEAD)
+        parts += _class_bars(own, MARGIN + _PANEL + 24, top + _HEAD)
         top += tall
-    return "\n".join([*parts, "</svg>", ""])
+    return card("What the planner is worth", height, parts, light=_LIGHT)
 
 
 def _pitch(runs: Sequence[Run]) -> int:

@@ -51,7 +51,7 @@ def main() -> None:
     sys.stdout.write(drawn_table(compared) + "\n" + ahead(compared))
     if options.keep:
         path = _keep(compared)
-        _PICTURE.write_text(picture(drawn(compared)))
+        _PICTURE.write_text(picture(drawn(kept())))
         sys.stdout.write(f"kept in {path}, and drawn in {_PICTURE}\n")
 
 

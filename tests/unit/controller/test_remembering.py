@@ -28,6 +28,7 @@ def test_the_next_start_is_planned_with_what_the_last_one_held(play: Play) -> No
         stage.configure(replace(spec("a", engine, idle_s=30.0), memory_bytes=None))
         await stage.begin()
         worker = await stage.worker()
+        await until(lambda: stage.controller.status().models)
         await until(lambda: stage.model().memory_bytes == GIB)  # the estimate, which the fake holds to the byte
         worker.demand("a", 1)
         await stage.becomes(a_1="ready")
@@ -46,6 +47,7 @@ def test_the_next_start_is_planned_with_what_the_last_one_held(play: Play) -> No
         await until(lambda: stage.model().memory_bytes == math.ceil(GIB * MARGIN))
         await stage.kill()
         await stage.begin()
+        await until(lambda: stage.controller.status().models)  # the new one has looked
         await until(lambda: stage.model().memory_bytes == math.ceil(GIB * MARGIN))
 
     play(scene)

@@ -34,7 +34,7 @@ from modelgrid.spec import (
 if TYPE_CHECKING:
     from sim.world import World
 
-FAIR_WAIT_S = 40.0  # for each model that wants its turn
+FAIR_WAIT_S = 60.0  # for each model that wants its turn
 
 
 class Checks:
@@ -88,8 +88,14 @@ class Checks:
                 self.fail(f"{replica.id} is taken for gone, and was listed")
 
     def saved(self, lap: Lap, now: float) -> None:
-        """What has become known for good. A clock that was put back counts back-offs from then on."""
-        self._failed_at = {name: min(at, now) for name, at in self._failed_at.items()}
+        """What has become known for good. A clock that was put back counts back-offs from then on, where they were not
+        over: after one that was put forward they may have been."""
+        failures = self._world.failures
+        self._failed_at = {
+            name: min(at, now)
+            for name, at in self._failed_at.items()
+            if at <= now or failures.get(ModelName(name), Failures()).count
+        }
         for event in lap.events:
             if event.what == State.FAILED.value:
                 self._failed_at[event.model] = now

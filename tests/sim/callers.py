@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from modelgrid.spec import ModelName, ReplicaId
 from modelgrid.spec.rate import Rate
-from sim.grid import TICK_S, Process
+from sim.grid import TICK_S, WATCHED_S, Process
 
 PLACES = 8  # requests that one replica takes at a time
 SPELL_S = 30.0  # after which a model may be asked for more, or less
@@ -84,7 +84,9 @@ class Callers:
             if process is None or process.exited:
                 continue
             if process.is_asleep:
-                self.violations.append(f"a request was sent to {id}, which sleeps")
+                if now - process.asleep_since > WATCHED_S + 2 * TICK_S:
+                    self.violations.append(f"a request was sent to {id}, which sleeps")
+                continue  # nobody knows it yet, and it is sent again once it is known
             running = self.running.setdefault(id, [])
             self._served_by[id] = name
             while queue and len(running) < PLACES:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from modelgrid.spec import Exited, Machine, ModelName, Replica, ReplicaId, Running, Seen, Share
@@ -15,6 +15,7 @@ from sim.faults import Faults
 
 TICK_S = 0.5
 SICK_AFTER_S = 10.0
+WATCHED_S = 2.0  # how often a ready engine is asked whether it sleeps
 MEASURED_EVERY_S = 2.0
 NEVER = float("inf")
 
@@ -38,6 +39,7 @@ class Process:
     asleep_shares: tuple[Share, ...] = ()
     is_asleep: bool = False
     asleep_at: float | None = None  # it was told to sleep, and will then
+    asleep_since: float = 0.0
     wakes_until: float = 0.0
     excess: int = 0  # it takes so much more of each device than was planned
 
@@ -196,7 +198,7 @@ class Grid:
             elif self._happens("grow"):
                 process.excess += self.dice.randint(1, 4)
             elif process.asleep_at is not None and process.asleep_at <= self.time:
-                process.is_asleep, process.asleep_at = True, None
+                process.is_asleep, process.asleep_at, process.asleep_since = True, None, self.time
                 late_s = self.dice.choice([0, 1, 3]) * TICK_S if self._happens("late_reply") else 0.0
                 self._slept[id] = self.time + late_s
 
@@ -278,9 +280,17 @@ class Grid:
         self._served = now
         return told
 
-    def sick(self) -> dict[ReplicaId, str]:
-        """Who has not answered for long."""
-        return {
+    def sick(self, ready: Collection[ReplicaId]) -> dict[ReplicaId, str]:
+        """Who has not answered for long; and those of `ready` that sleep all the same: a controller that is no more had
+        told them, and the store that knew of it was lost."""
+        asleep = {
+            id: "it sleeps, and nobody here has put it to sleep"
+            for id in ready
+            if (process := self.processes.get(id))
+            and process.is_asleep
+            and self.time - process.asleep_since >= WATCHED_S
+        }
+        return asleep | {
             p.replica: "no answer"
             for p in self.processes.values()
             if p.hung_since is not None and self.time - p.hung_since > SICK_AFTER_S

@@ -241,7 +241,7 @@ class World:
             blind=frozenset(grid.blind),
             start_errors=dict(grid.errors),
             served=served,
-            sick=grid.sick(),
+            sick=grid.sick([replica.id for replica in self.replicas if replica.state is State.READY]),
             slept=grid.slept(),
             turn_errors=dict(grid.turn_errors),
             woken=served & {replica.id for replica in self.replicas if replica.turning == "awake"},

@@ -74,6 +74,8 @@ async def watch(
         why = await why_unhealthy(client, running, launch)
         now = time.monotonic()
         if why is None:
+            if await _sleeps(client, running, launch):
+                raise FoundAsleep("it fell asleep, and nobody here has told it to")
             failing_since = None
             tell(None)
         else:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from modelgrid.controller.naps import AGAIN_S, Naps
-from modelgrid.controller.probe import FoundAsleep, until_served
+from modelgrid.controller.probe import FoundAsleep, until_served, watch
 from modelgrid.controller.turn import TurnError, put_to_sleep, wake
 from modelgrid.controller.turns import Turns
 from modelgrid.spec import (
@@ -201,6 +201,21 @@ def test_one_that_is_found_asleep_is_not_waited_for() -> None:
     _play(Sleeper(), scene)
     with pytest.raises(FoundAsleep, match="nobody here has put it to sleep"):
         _play(Sleeper(is_sleeping=True), scene)
+
+
+def test_one_that_falls_asleep_while_it_is_ready_is_noticed() -> None:
+    """A controller that is no more had told it, and the store that knew of it was lost."""
+
+    async def scene(engine: Sleeper, client: httpx.AsyncClient) -> None:
+        nudged, told = asyncio.Event(), list[str | None]()
+        watching = asyncio.create_task(watch(client, engine.running, LAUNCH, 60.0, nudged, told.append))
+        await until(lambda: told == [None])
+        engine.is_sleeping = True
+        nudged.set()
+        with pytest.raises(FoundAsleep, match="it fell asleep, and nobody here has told it to"):
+            await asyncio.wait_for(watching, 10)
+
+    _play(Sleeper(), scene)
 
 
 def test_turns_are_told_once_each_and_forgotten_when_they_are_over() -> None:

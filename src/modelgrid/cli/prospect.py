@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from modelgrid.cli.clauses import because, because_of_end, below, counted, first_line, lasting, phase_said, start_s
 from modelgrid.cli.sentences import Clock
-from modelgrid.planner.evict import PATIENCE_S
+from modelgrid.planner.evict import PATIENCE_S, TURN
 from modelgrid.spec import Event, ReplicaStatus, Why
 from modelgrid.spec.units import format_bytes
 
@@ -183,8 +183,9 @@ def _waits_for_memory(answer: Why) -> Iterator[str]:
     if len(others) > _HOLDERS_SHOWN:
         yield f"The rest is held by {counted(len(others) - _HOLDERS_SHOWN, 'other replica')}."
     yield (
-        f"What is idle makes room at once. What is busy does so once a request has waited here for "
-        f"{lasting(PATIENCE_S)}, and once it has served for as long as its own start took."
+        "What is idle makes room once as many requests wait here as would miss it. What is busy does so once a "
+        f"request has waited for {lasting(PATIENCE_S)}, and once it has served for {TURN:.0f} times as long as its "
+        "own start took."
     )
 
 

@@ -102,8 +102,8 @@ def test_a_model_that_waits_for_memory_says_who_holds_it_and_when_it_comes_free(
         "40.0 MiB are held by ended, which is on its way out.",
         "10.0 MiB are held by kept, which is kept loaded.",
         "The rest is held by 1 other replica.",
-        "What is idle makes room at once. What is busy does so once a request has waited here for 5 s, and once it has "
-        "served for as long as its own start took.",
+        "What is idle makes room once as many requests wait here as would miss it. What is busy does so once a request "
+        "has waited for 5 s, and once it has served for 3 times as long as its own start took.",
     ]
     assert told(waiting, free_bytes=400 * MIB)[2] == "There is memory for it, so it is about to be started."
     unsized = replace(waiting, memory_bytes=None)

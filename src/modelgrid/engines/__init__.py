@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from modelgrid.engines.custom import Custom
-from modelgrid.engines.embeddings import Embeddings
+from modelgrid.engines.embeddings import EMBEDDINGS
 from modelgrid.engines.engine import Engine, Problem
 from modelgrid.engines.remote import Remote
 from modelgrid.engines.transformers import Transformers
 from modelgrid.engines.vllm import Vllm
 
 ENGINES: dict[str, Engine] = {
-    engine.name: engine for engine in (Vllm(), Transformers(), Embeddings(), Custom(), Remote())
+    engine.name: engine for engine in (Vllm(), Transformers(), EMBEDDINGS, Custom(), Remote())
 }
 
 __all__ = ["ENGINES", "Engine", "Problem"]

@@ -14,7 +14,7 @@ from modelgrid.spec.operations import CHAT, COMPLETIONS, OPERATIONS, operation_a
 from modelgrid.spec.weights import Estimate, Part, Weights
 
 # Of what `pins.SERVICE` has, where there is a requirements.txt: only bounds, so that it has the say.
-SERVICE_BOUNDS = ("starlette>=0.40", "uvicorn>=0.32")
+SERVICE_BOUNDS = ("fastapi>=0.115", "prometheus-client>=0.21", "python-multipart>=0.0.9", "uvicorn>=0.32")
 
 # For a script of which nobody said how much it takes: a registry may lack `needs`. A command has to say it.
 SCRIPT_MEMORY_BYTES = 1 << 30

@@ -23,9 +23,20 @@ class Engine(Protocol):
     Every method is pure and may be called as often as wanted.
     """
 
-    name: str  # as ``engine:`` names it
-    runtime: str  # which runtime runs its launches: "process" or "remote"
-    summary: str  # a line for people
+    @property
+    def name(self) -> str:
+        """As ``engine:`` names it."""
+        ...
+
+    @property
+    def runtime(self) -> str:
+        """Which runtime runs its launches: "process" or "remote"."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """A line for people."""
+        ...
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
         """What it serves, of `modelgrid.spec.operations`: what the model lists, where it lists anything."""

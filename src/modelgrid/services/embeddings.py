@@ -12,12 +12,10 @@ import base64
 import concurrent.futures
 import copy
 import importlib
-import importlib.metadata
 import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from starlette.requests import Request
@@ -56,29 +54,26 @@ class Embeddings(Service):
         self._tokenizer: Any = None
         self._counting = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="count")
         self._truncates = False
-        self._trusts = False
-        self._device: str | None = None
         self._waiting: list[tuple[tuple[str, ...], asyncio.Future[Vectors]]] = []
         self._gathering: asyncio.Task[None] | None = None
 
     @classmethod
     def arguments(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--device", help="cpu, cuda, …; the best one there is when absent")
         parser.add_argument("--truncate", action="store_true", help="shorten inputs that are too long for the model")
-        parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the weights")
 
     def configure(self, arguments: argparse.Namespace) -> None:
-        self._device = arguments.device
         self._truncates = arguments.truncate
-        self._trusts = arguments.trust_remote_code
 
     def load(self) -> None:
         """Load the weights, and compute once, so that the first request doesn't pay for it."""
         library: Any = importlib.import_module("sentence_transformers")  # seconds: not while /health has to answer
-        assert self.options.model is not None
-        where = find_weights(self.options.model)
+        where = self.weights()
         self.log.info("loading %s", where)
-        self.take(library.SentenceTransformer(where, device=self._device, trust_remote_code=self._trusts))
+        self.take(
+            library.SentenceTransformer(
+                where, device=self.options.device, trust_remote_code=self.options.trust_remote_code
+            )
+        )
         self._vectors(("warm",))
 
     def take(self, model: Any) -> None:
@@ -207,20 +202,6 @@ def shorten(vector: list[float], dimensions: int) -> list[float]:
 def pack(vector: list[float]) -> str:
     """As OpenAI's client asks for it unless told otherwise: little-endian 32-bit floats, in base64."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-
-
-def find_weights(model: str) -> str:
-    """A path or an id as it is; ``package:NAME`` is the folder within that installed package."""
-    if not model.startswith("package:"):
-        return model
-    package = model.removeprefix("package:")
-    files = importlib.metadata.files(package) or []
-    for marker in ("modules.json", "config.json"):
-        found = [file for file in files if file.name == marker]
-        if found:
-            shallowest = min(found, key=lambda file: len(file.parts))
-            return str(Path(str(shallowest.locate())).parent)
-    raise FileNotFoundError(f"cannot find weights in the package {package}: it has no modules.json and no config.json")
 
 
 if __name__ == "__main__":

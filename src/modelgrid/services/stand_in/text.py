@@ -1,21 +1,11 @@
-"""A text model made on the spot, for where no weights can be had: tiny, of random weights, it speaks nonsense.
-
-``python -m modelgrid.services.stand_in FOLDER`` makes it, in an environment that has transformers and torch.
-``python -m modelgrid.services.stand_in [FOLDER] -- COMMAND …`` makes it where it is missing, and becomes COMMAND in
-the folder that holds it, so that the command may name the model by FOLDER's last part. Without FOLDER it lies
-within the environment that made it, and goes with it.
-"""
+"""A text model of random weights."""
 
 from __future__ import annotations
 
 import importlib
-import os
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-NAME = "stand-in"
 HIDDEN = 256
 LAYERS = 2
 HEADS = 4  # of 64 numbers each: vLLM's attention on CPUs refuses smaller ones
@@ -52,61 +42,32 @@ CHAT_TEMPLATE = """\
 """
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Make the model; become the command after ``--``, if there is one."""
-    given = sys.argv[1:] if argv is None else argv
-    before, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
-    if len(before) > 1 or (before and before[0].startswith("-")):
-        sys.exit("usage: python -m modelgrid.services.stand_in [FOLDER] [-- COMMAND …]")
-    folder = Path(before[0]).absolute() if before else default_folder()
-    if not (folder / "config.json").exists():
-        make(folder)
-    sys.stderr.write(f"{NAME}: a model of random weights, made on the spot in {folder}: it speaks nonsense\n")
-    sys.stderr.flush()
-    if command:
-        os.chdir(folder.parent)
-        os.execvp(command[0], command)  # noqa: S606  what the caller asks for
-
-
-def default_folder() -> Path:
-    """Within the environment that runs this."""
-    return Path(sys.prefix) / "share" / "modelgrid" / NAME
-
-
 def make(folder: Path) -> None:
-    """Write the model to `folder`, whole or not at all: two that make it at once don't disturb each other."""
+    """Write the model to `folder`."""
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
-        tokenizer = _tokenizer(transformers)
-        config = transformers.LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=HIDDEN,
-            intermediate_size=2 * HIDDEN,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            num_key_value_heads=HEADS,
-            head_dim=HIDDEN // HEADS,
-            max_position_embeddings=CONTEXT,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            tie_word_embeddings=False,
-        )
-        torch.manual_seed(SEED)
-        model = transformers.LlamaForCausalLM(config)
-        _make_chatty(torch, model, tokenizer)
-        model = model.to(torch.bfloat16)
-        model.generation_config.do_sample = True
-        tokenizer.save_pretrained(made)
-        model.save_pretrained(made)
-        try:
-            Path(made).rename(folder)
-        except OSError:
-            if not (folder / "config.json").exists():
-                raise
-        Path(made).mkdir(exist_ok=True)  # for TemporaryDirectory to remove
+    tokenizer = _tokenizer(transformers)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        intermediate_size=2 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        head_dim=HIDDEN // HEADS,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(SEED)
+    model = transformers.LlamaForCausalLM(config)
+    _make_chatty(torch, model, tokenizer)
+    model = model.to(torch.bfloat16)
+    model.generation_config.do_sample = True
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
 
 
 def _make_chatty(torch: Any, model: Any, tokenizer: Any) -> None:
@@ -147,7 +108,3 @@ def _tokenizer(transformers: Any) -> Any:
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-
-
-if __name__ == "__main__":
-    main()

@@ -17,6 +17,7 @@ from modelgrid.spec.operations import (
     INFILL,
     MESSAGES,
     MODERATIONS,
+    MUSIC,
     POOLING,
     REALTIME,
     RERANK,
@@ -51,7 +52,7 @@ TYPES: Final[dict[str, tuple[str, ...]]] = {
     "speech": (SPEECH,),
     "transcription": _OF_LISTENING,
     "realtime": (REALTIME,),
-    "music": (),  # no operation that we know: by the model's own `endpoint`, or as `operations` says
+    "music": (MUSIC,),
     "video": (VIDEOS,),
 }
 LISTENS: Final = frozenset({"audio", "transcription"})  # types whose models turn speech into text

@@ -13,15 +13,17 @@ from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.routes import Lane, Routes
 from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.usage import Usage
+from modelgrid.spec.operations import VIDEOS
 
 _KNOWS_NOT = frozenset((404, 405, 501))  # the id, or that there are such things
+_KEPT = frozenset((VIDEOS,))  # what engines keep when they end: a model that isn't loaded may know it
 
 
 def lanes_that_may_know(routes: Routes, operation: str, caller: Caller | None) -> list[Lane]:
     """Models that may have made something for a caller: those that it may use, by their own name or another."""
     allowed = [lane for lane in routes.lanes.values() if caller is None or caller.may_use(lane.model)]
     found = {real.model: real for lane in allowed for real in lanes_behind(lane, routes, operation)}
-    return [lane for lane in found.values() if lane.standings]
+    return [lane for lane in found.values() if lane.standings or operation in _KEPT]
 
 
 def lanes_behind(lane: Lane, routes: Routes, operation: str) -> list[Lane]:
@@ -35,11 +37,16 @@ class Search(Relay):
     any of them has made, and after a restart too; it costs a look at those that don't know it."""
 
     _left: tuple[tuple[Lane, Standing], ...] = ()
+    _cold: Lane | None = None  # the one model that isn't loaded and may know it: loaded when no other does
+    _is_last = False  # that is being waited for, or asked
     _unsure = ""  # why one that may know it can't say so
 
     def seek(self, lanes: Sequence[Lane]) -> None:
         """Begin, with all that may know."""
         self._lane = self._named_lane = lanes[0]
+        cold = [lane for lane in lanes if not lane.standings]
+        if len(cold) == 1 and self._found.operation in _KEPT:
+            self._cold = cold[0]
         caller = self._caller
         if caller is not None and caller.gate is not None:
             self._passes = Passes()
@@ -55,6 +62,9 @@ class Search(Relay):
         self._again()
 
     def _again(self) -> None:
+        if self._is_last:
+            super()._again()
+            return
         if self._loss is not None:
             self._unsure = f"{self._lost_by} {self._loss.why}"
         path = self._request.head.path
@@ -67,12 +77,19 @@ class Search(Relay):
             self._go(self._lane, standing)
         elif self._unsure:
             self._refuse(answers.object_unknown_now(path, self._unsure))
+        elif self._cold is not None:
+            self._is_last = True
+            self._named = self._cold.model
+            self._named_lane = self._cold
+            self._start(self._cold)
         else:
             self._refuse(answers.unknown_object(path))
 
     def _goes_elsewhere(self, head: EngineHead) -> bool:
+        if self._is_last:
+            return super()._goes_elsewhere(head)
         if head.status in _KNOWS_NOT:
-            if not self._left and not self._unsure:
+            if not self._left and not self._unsure and self._cold is None:
                 return False
         elif head.status >= 500 and self._left:
             assert self._standing is not None
@@ -88,7 +105,7 @@ class Search(Relay):
         return False
 
     def _fail(self, answer: Answer) -> None:
-        if self._left:
+        if self._left and not self._is_last:
             self._again()
         else:
             self._refuse(answer)

@@ -24,6 +24,7 @@ IMAGE_VARIATIONS: Final = "image_variations"
 SPEECH: Final = "speech"
 TRANSCRIPTIONS: Final = "transcriptions"
 TRANSLATIONS: Final = "translations"
+MUSIC: Final = "music"
 VIDEOS: Final = "videos"
 REALTIME: Final = "realtime"
 
@@ -48,6 +49,7 @@ OPERATIONS: Final = (
     SPEECH,
     TRANSCRIPTIONS,
     TRANSLATIONS,
+    MUSIC,
     VIDEOS,
     REALTIME,
 )
@@ -74,6 +76,7 @@ PATHS: Final[dict[str, tuple[str, ...]]] = {
     SPEECH: ("/v1/audio/speech",),
     TRANSCRIPTIONS: ("/v1/audio/transcriptions",),
     TRANSLATIONS: ("/v1/audio/translations",),
+    MUSIC: ("/v1/audio/music",),
     VIDEOS: ("/v1/videos",),
     REALTIME: ("/v1/realtime",),
 }

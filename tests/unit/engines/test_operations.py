@@ -67,7 +67,7 @@ def first(model: ModelSpec) -> str | None:
         (spec("custom", type="text"), TYPES["text"], "/v1/chat/completions"),
         (spec("custom", type="embedding"), TYPES["embedding"], "/v1/embeddings"),
         (spec("custom", type="image"), ("images", "image_edits", "image_variations"), None),
-        (spec("custom", type="music"), (), None),
+        (spec("custom", type="music"), ("music",), None),
         (spec("custom", type="of its own kind"), OPERATIONS, None),
         (spec("custom", endpoint="/v1/chat/completions"), ("chat", "completions"), "/v1/chat/completions"),
         (spec("custom", endpoint="/v1/embeddings/"), ("embeddings",), "/v1/embeddings"),

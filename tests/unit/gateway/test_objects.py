@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from modelgrid.spec import AccessKey, Choice, Quota, Virtual, metrics
+from modelgrid.spec import AccessKey, Choice, Demand, Quota, Virtual, metrics
 from modelgrid.spec.operations import RESPONSES, VIDEOS
 from unit.gateway.world import Answered, Asked, Engine, Play, Script, World, echo, route, until
 
@@ -187,6 +187,32 @@ def test_where_nothing_is_warm_it_is_said_to_be_unknown_for_now(play: Play) -> N
         assert world.controller.demands == []
         await world.controller.publish(route())
         assert code_of(await world.get("/v1/responses/r?model=m")) == (400, "unsupported_operation")
+
+    play(scene)
+
+
+def test_a_video_of_the_one_model_that_is_not_loaded_loads_it(play: Play) -> None:
+    async def scene(world: World) -> None:
+        warm, path = await world.engine(knows()), "/v1/videos/video_1"
+        others = route(warm.target("a-1"), model="a", operations=BOTH)
+        await world.controller.publish(others, route(model="b", operations=BOTH))
+        caller = await world.call()
+        caller.get(path)
+        await until(lambda: [(demand.model, demand.waiting) for demand in world.controller.of(Demand)] == [("b", 1)])
+        engine = await world.engine(knows(path))
+        await world.controller.publish(others, route(engine.target("b-1", slot=2), model="b", operations=BOTH))
+        assert json.loads((await caller.answer()).body)["by"] == by(engine)
+        assert len(warm.asked) == 1
+        assert (await world.get("/v1/videos/video_2")).status == 404
+
+    play(scene)
+
+
+def test_a_video_of_one_of_several_that_are_not_loaded_loads_none(play: Play) -> None:
+    async def scene(world: World) -> None:
+        await world.controller.publish(route(model="a", operations=BOTH), route(model="b", operations=BOTH))
+        assert code_of(await world.get("/v1/videos/video_1")) == (404, "not_found")
+        assert world.controller.demands == []
 
     play(scene)
 

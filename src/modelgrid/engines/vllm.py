@@ -14,7 +14,7 @@ from modelgrid.engines.memory import GIB, cpu_cache_bytes, on_vllm
 from modelgrid.engines.pins import TORCH
 from modelgrid.engines.sleep import asleep, vllm_calls
 from modelgrid.engines.words import has_option, literal, literal_env
-from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
+from modelgrid.spec import Asleep, EngineLoad, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import (
     CHAT,
     CLASSIFY,
@@ -36,6 +36,10 @@ from modelgrid.spec.source import PACKAGE, STAND_IN
 from modelgrid.spec.weights import Estimate, Weights
 
 VERSION = "0.32.0"
+
+LOAD: Final = EngineLoad(
+    "/metrics", "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"
+)
 
 # Of four processes on a CPU with a model of 3 MB, 2.9 GiB were resident, 1 GiB of them for the KV cache.
 OVERHEAD_BYTES = 5 << 29
@@ -111,6 +115,7 @@ class Vllm:
             first_request=first_request(self.operations(model), served),
             memory_bytes=model.memory_bytes or 0,
             sleep=vllm_calls(model) if sleeps else None,
+            load=LOAD,
         )
 
 

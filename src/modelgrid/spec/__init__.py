@@ -13,7 +13,17 @@ from modelgrid.spec.fleet import (
     Wake,
     Wish,
 )
-from modelgrid.spec.launch import Environment, Exited, FirstRequest, Launch, Post, Running, Seen, SleepCalls
+from modelgrid.spec.launch import (
+    EngineLoad,
+    Environment,
+    Exited,
+    FirstRequest,
+    Launch,
+    Post,
+    Running,
+    Seen,
+    SleepCalls,
+)
 from modelgrid.spec.machine import (
     LOCAL,
     MAIN,
@@ -62,6 +72,7 @@ __all__ = [
     "Demand",
     "Device",
     "Drain",
+    "EngineLoad",
     "Environment",
     "Event",
     "Exited",

@@ -63,12 +63,26 @@ class SleepCalls:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """Where an engine tells its load: a page of Prometheus metrics, and the gauges on it. Of several with one name (a
+    label for each model or rank) the sum counts, for `cache` the largest. The page may want the engine's key."""
+
+    path: str  # below the server's root
+    running: str  # requests that it computes now
+    waiting: str  # requests that wait within it
+    cache: str | None = None  # the share of its KV cache that is in use, 0 to 1
+    outlives: bool = False  # it works on after its requests are answered (videos): its load counts as in flight
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """What to run, where it will be heard, and what tells that it works.
 
     ``argv``, ``env`` values and ``health`` may hold the placeholders ``{port}``, ``{host}``, ``{python}``
     (the environment's interpreter, or modelgrid's own), ``{bin}`` (that interpreter's folder). A runtime fills
     them in; ``{{`` stands for a brace. A remote launch has no argv and ``urls``.
+
+    ``refusal`` is why it can't run where it was placed, and the next step: it is told instead of being started.
     """
 
     model: ModelName
@@ -86,6 +100,9 @@ class Launch:
     memory_bytes: int = 0
     gpus: tuple[int, ...] | None = None  # the driver's indices of those that it may see; None: all of them
     sleep: SleepCalls | None = None  # how it is put to sleep; None: it can't sleep
+    load: EngineLoad | None = None  # where it tells its load; None: nowhere
+    install: str | None = None  # what to do where the program of argv isn't there
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

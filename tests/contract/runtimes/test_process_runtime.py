@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -422,6 +423,31 @@ def test_a_command_that_cannot_run_says_why_and_leaves_nothing(
         runtime = processes.runtime()
         with pytest.raises(StartError, match=says):
             await runtime.start(ONE, Launch(ModelName("tiny"), "r1", "tiny", argv=argv, cwd=cwd), quiet)
+        assert await see(runtime) == {}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("launch", "says"),
+    [
+        (
+            Launch(ModelName("tiny"), "r1", "tiny", argv=("no-such-program", "serve"), install="install it from here"),
+            'cannot start tiny: there is no "no-such-program" on the PATH (install it from here)',
+        ),
+        (
+            Launch(ModelName("tiny"), "r1", "tiny", argv=("true",), refusal="it computes on GPUs only (use another)"),
+            "cannot start tiny: it computes on GPUs only (use another)",
+        ),
+    ],
+)
+def test_what_an_engine_says_of_a_start_that_cannot_be_is_told(
+    processes: ProcessBench, launch: Launch, says: str
+) -> None:
+    async def scenario() -> None:
+        runtime = processes.runtime()
+        with pytest.raises(StartError, match=re.escape(says)):
+            await runtime.start(ONE, launch, quiet)
         assert await see(runtime) == {}
 
     asyncio.run(scenario())

@@ -88,6 +88,7 @@ SETTINGS_EVERY_S = 1.0
 TAIL_LINES = 12  # of a replica's log, in the reason of its failure
 TAIL_CHARACTERS = 300  # of each of them
 
+_PROBED = (State.STARTING, State.READY, State.DRAINING)
 _NO_KEY = AccessKey(id="none", name="none", sha256="none")  # no key has this hash
 
 log = structlog.get_logger()
@@ -160,7 +161,16 @@ class Controller:
             address=config.gateway.address,
             problem=self._problem,
         )
-        return picture(self._fleet, self._refusals, self._seen, self._calls.phases, self._ended, around, config.virtual)
+        return picture(
+            self._fleet,
+            self._refusals,
+            self._seen,
+            self._calls.phases,
+            self._ended,
+            around,
+            config.virtual,
+            self._probes.loads,
+        )
 
     async def logs(self, model: str, lines: int) -> Sequence[LogLines]:
         """The last lines of each replica of `model`, and of the last one that has gone. Raises LookupError."""
@@ -342,6 +352,7 @@ class Controller:
         in_flight: dict[ReplicaId, int] = {}
         for replica in self._replicas:
             count = self._traffic.in_flight(replica.id, self._publishing.routed_in(replica.id), now)
+            count = self._with_jobs(replica, count)
             if self._stopping.is_set():
                 count = 0  # the gateway has had its grace: what is still in flight is cut off
             if count is not None:
@@ -361,6 +372,14 @@ class Controller:
             in_flight=in_flight,
             seen_on=self._seen_on,
         )
+
+    def _with_jobs(self, replica: Replica, count: int | None) -> int | None:
+        """`count`, and what its engine is at work on for nobody who waits. Where it can't say so, nobody knows."""
+        launch = self._launched.get(replica.id)
+        if not count and launch is not None and _outlives(launch) and replica.state in (State.READY, State.DRAINING):
+            load = self._probes.loads.get(replica.id)
+            return None if count is None or load is None else load.running + load.waiting
+        return count
 
     def _picture(self, now: float, blind: frozenset[str]) -> Fleet:
         running = {id: seen.state for id, seen in self._seen.items() if isinstance(seen.state, Running)}
@@ -501,13 +520,14 @@ class Controller:
         probed = set()
         for replica in self._replicas:
             seen = self._seen.get(replica.id)
-            alive = replica.state in (State.STARTING, State.READY) and replica.id not in self._calls.starting()
+            alive = replica.state in _PROBED and replica.id not in self._calls.starting()
             if not alive or seen is None or not isinstance(seen.state, Running):
                 continue
-            if (launch := self._launch_of(replica)) is not None:
+            launch = self._launch_of(replica)
+            if launch is not None and (replica.state is not State.DRAINING or _outlives(launch)):
                 probed.add(replica.id)
                 limit_s = self._spec(replica.model).health_timeout_s
-                if replica.state is State.READY:
+                if replica.state is not State.STARTING:
                     self._probes.watch(replica.id, seen.state, launch, limit_s)
                 else:
                     self._probes.probe(replica.id, seen.state, launch, limit_s, self._calls.phases.get(replica.id))
@@ -626,6 +646,10 @@ class Controller:
                 return None
             self._launched[replica.id] = self._launches.launch(spec, replica)
         return self._launched[replica.id]
+
+
+def _outlives(launch: Launch) -> bool:
+    return launch.load is not None and launch.load.outlives
 
 
 def _taken_over(replica: Replica, now: float) -> Replica:

@@ -74,6 +74,7 @@ def _of_status(status: Status) -> Iterator[tuple[Metric, Labelled]]:
     )
     yield metrics.REPLICAS, _replicas(status)
     yield from _memory(status)
+    yield from _engines(status)
     yield metrics.GATEWAY_WORKERS, {(): (status.workers,)}
     yield metrics.CONTROLLER_ACTS, {(): (int(status.problem is None),)}
     yield metrics.CONFIG_IN_FORCE, {(): (int(status.config_error is None),)}
@@ -97,3 +98,18 @@ def _memory(status: Status) -> Iterator[tuple[Metric, Labelled]]:
     yield metrics.MEMORY_BUDGET, {(): (status.memory_bytes,)}
     yield metrics.MEMORY_PLANNED, {(model,): (held,) for model, held in planned.items()}
     yield metrics.MEMORY_RESIDENT, {(model,): (held,) for model, held in resident.items()}
+
+
+def _engines(status: Status) -> Iterator[tuple[Metric, Labelled]]:
+    running: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
+    cache: dict[str, float] = {}
+    for replica in status.replicas:
+        if replica.engine_running is not None and replica.engine_waiting is not None:
+            running[replica.model] += replica.engine_running
+            waiting[replica.model] += replica.engine_waiting
+        if replica.cache_usage is not None:
+            cache[replica.model] = max(cache.get(replica.model, 0.0), replica.cache_usage)
+    yield metrics.ENGINE_RUNNING, {(model,): (count,) for model, count in running.items()}
+    yield metrics.ENGINE_WAITING, {(model,): (count,) for model, count in waiting.items()}
+    yield metrics.ENGINE_CACHE_USAGE, {(model,): (share,) for model, share in cache.items()}

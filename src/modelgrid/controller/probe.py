@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from modelgrid.controller.reading import Reading, read_load
 from modelgrid.spec import Launch, Running
 
 _FIRST_PAUSE_S = 0.02
@@ -66,9 +67,10 @@ async def watch(
     limit_s: float,
     nudged: asyncio.Event,
     tell: Callable[[str | None], None],
+    loaded: Callable[[Reading | None], None],
 ) -> None:
     """Check the health of a READY replica for ever. `tell` gets the reason once it has failed for `limit_s`, and None
-    when it is well; `nudged` asks for a check now."""
+    when it is well; `nudged` asks for a check now. `loaded` gets its load, or None when it can't be had."""
     failing_since: float | None = None
     while True:
         why = await why_unhealthy(client, running, launch)
@@ -78,7 +80,9 @@ async def watch(
                 raise FoundAsleep("it fell asleep, and nobody here has told it to")
             failing_since = None
             tell(None)
+            loaded(await _load_of(client, running, launch))
         else:
+            loaded(None)
             failing_since = now if failing_since is None else failing_since
             if now - failing_since >= limit_s:
                 tell(f"its health check has failed for {now - failing_since:.0f}s (health_timeout): {why}")
@@ -97,6 +101,17 @@ async def why_unhealthy(client: httpx.AsyncClient, running: Running, launch: Lau
     except httpx.HTTPError as error:
         return f"GET {launch.health} got no answer: {str(error) or type(error).__name__}"
     return None if answer.is_success else f"GET {launch.health} answered {answer.status_code}"
+
+
+async def _load_of(client: httpx.AsyncClient, running: Running, launch: Launch) -> Reading | None:
+    if launch.load is None:
+        return None
+    try:
+        url = running.root + launch.load.path
+        answer = await client.get(url, headers=headers_of(launch), timeout=_HEALTH_TIMEOUT_S)
+    except httpx.HTTPError:
+        return None
+    return read_load(answer.text, launch.load) if answer.is_success else None
 
 
 async def _why_unserved(client: httpx.AsyncClient, running: Running, launch: Launch) -> str | None:

@@ -10,6 +10,7 @@ import structlog
 
 from modelgrid.controller.phases import Phases
 from modelgrid.controller.probe import FoundAsleep, WrongKey, until_served, watch
+from modelgrid.controller.reading import Reading
 from modelgrid.spec import Launch, ReplicaId, Running
 
 log = structlog.get_logger()
@@ -18,7 +19,7 @@ log = structlog.get_logger()
 class Probes:
     """What is known from probing: `served` passed their first request, `sick` have failed for too long.
 
-    `unready` says what each of the others was last waited for.
+    `unready` says what each of the others was last waited for; `loads` what engines said that they are at work on.
     """
 
     def __init__(self, wake: Callable[[], None], clock: Callable[[], float]) -> None:
@@ -30,6 +31,7 @@ class Probes:
         self.served: set[ReplicaId] = set()
         self.sick: dict[ReplicaId, str] = {}
         self.unready: dict[ReplicaId, str] = {}
+        self.loads: dict[ReplicaId, Reading] = {}
 
     def probe(
         self, replica: ReplicaId, running: Running, launch: Launch, limit_s: float, phases: Phases | None
@@ -57,6 +59,7 @@ class Probes:
             self.served.discard(replica)
             self.sick.pop(replica, None)
             self.unready.pop(replica, None)
+            self.loads.pop(replica, None)
 
     async def close(self) -> None:
         """End all probes."""
@@ -98,7 +101,17 @@ class Probes:
 
     async def _watch(self, replica: ReplicaId, running: Running, launch: Launch, limit_s: float) -> None:
         nudged = self._nudges[replica]
-        await watch(self._client, running, launch, limit_s, nudged, lambda why: self._told(replica, why))
+
+        def told(why: str | None) -> None:
+            self._told(replica, why)
+
+        def loaded(load: Reading | None) -> None:
+            if load is None:
+                self.loads.pop(replica, None)
+            else:
+                self.loads[replica] = load
+
+        await watch(self._client, running, launch, limit_s, nudged, told, loaded)
 
     def _told(self, replica: ReplicaId, why: str | None) -> None:
         if why is None:

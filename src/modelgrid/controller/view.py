@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from modelgrid import __version__
 from modelgrid.controller.phases import Phases
+from modelgrid.controller.reading import Reading
 from modelgrid.controller.table import describe, describe_virtual, served_by_any
 from modelgrid.engines import ENGINES
 from modelgrid.planner import retry_at
@@ -53,6 +55,7 @@ def picture(
     ended: Mapping[ModelName, str],
     around: Surroundings,
     virtual: Sequence[VirtualSpec] = (),
+    loads: Mapping[ReplicaId, Reading] = MappingProxyType({}),
 ) -> Status:
     """Everything, as people and programs see it."""
     models = {
@@ -76,7 +79,8 @@ def picture(
         address=around.address,
         models=(*models.values(), *(_virtual(spec, models) for spec in virtual)),
         replicas=tuple(
-            _replica(replica, seen.get(replica.id), phases.get(replica.id), fleet.now) for replica in fleet.replicas
+            _replica(replica, seen.get(replica.id), phases.get(replica.id), loads.get(replica.id), fleet.now)
+            for replica in fleet.replicas
         ),
         problem=around.problem,
         main_bytes=sum(mains) if mains else None,
@@ -142,7 +146,9 @@ def _virtual(spec: VirtualSpec, models: Mapping[ModelName, ModelStatus]) -> Mode
     )
 
 
-def _replica(replica: Replica, seen: Seen | None, phases: Phases | None, now: float) -> ReplicaStatus:
+def _replica(
+    replica: Replica, seen: Seen | None, phases: Phases | None, load: Reading | None, now: float
+) -> ReplicaStatus:
     running = seen.state if seen is not None and isinstance(seen.state, Running) else None
     return ReplicaStatus(
         id=replica.id,
@@ -158,6 +164,9 @@ def _replica(replica: Replica, seen: Seen | None, phases: Phases | None, now: fl
         step=_step(replica, phases),
         phases=phases.seconds(now) if phases else {},
         devices=tuple(share.device for share in replica.counted),
+        engine_running=load.running if load else None,
+        engine_waiting=load.waiting if load else None,
+        cache_usage=load.cache if load else None,
     )
 
 

@@ -11,11 +11,13 @@ from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import on_torch
 from modelgrid.engines.pins import SERVICE, TORCH
 from modelgrid.engines.words import literal, literal_env
-from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
+from modelgrid.spec import Asleep, EngineLoad, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.source import PACKAGE, STAND_IN
 from modelgrid.spec.weights import Estimate, Weights
 
 _BELONGING: Final = ("source", "args", "env", "requirements", "port", "served", "trust_remote_code")
+_RUNNING: Final = "modelgrid_service_requests_running"
+_WAITING: Final = "modelgrid_service_requests_waiting"
 _RESERVED: Final = (("--host", "gateway.host"), ("--port", "port"), ("--name", "served"), ("--model", "source"))
 
 
@@ -27,7 +29,7 @@ class ServiceEngine:
     a service of their own may use this class for it.
     """
 
-    name: str  # as ``engine:`` names it, and its environment
+    name: str  # as ``engine:`` names it
     module: str  # what ``python -m`` runs: "modelgrid.services.images"
     summary: str  # a line for people
     serves: tuple[str, ...]  # of modelgrid.spec.operations
@@ -38,6 +40,8 @@ class ServiceEngine:
     makes_stand_in: bool = True  # ``source: stand-in``
     packages: dict[str, str] = field(default_factory=dict)  # packages that carry weights, and versions that we know
     overrides: tuple[str, ...] = ()  # requirements that win over what packages ask for
+    environment: str = ""  # the engine whose environment it shares, by equal requirements; its own where empty
+    outlives: bool = False  # it works on after its requests are answered
     runtime: str = "process"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
@@ -84,6 +88,7 @@ class ServiceEngine:
             health=model.health or "/health",
             first_request=first_request(self.operations(model), served),
             memory_bytes=model.memory_bytes or 0,
+            load=EngineLoad("/metrics", _RUNNING, _WAITING, outlives=self.outlives),
         )
 
     def _problems_of_package(self, named: str) -> list[Problem]:
@@ -99,11 +104,12 @@ class ServiceEngine:
             named = (model.source or "").removeprefix(PACKAGE)
             known = self.packages.get(named)
             carried = (f"{named}=={known}" if known else named,)
+        name = self.environment or self.name
         if model.requirements:
-            return Environment(self.name, carried, requirements_file=model.requirements, links_modelgrid=True)
+            return Environment(name, carried, requirements_file=model.requirements, links_modelgrid=True)
         torch = (place.machine.torch_wheel or self.torch) if self.torch else None
         requirements = (*self.requirements, *SERVICE, *carried)
-        return Environment(self.name, requirements, torch=torch, overrides=self.overrides, links_modelgrid=True)
+        return Environment(name, requirements, torch=torch, overrides=self.overrides, links_modelgrid=True)
 
 
 def _grace_s(model: ModelSpec) -> int:

@@ -162,6 +162,24 @@ MEMORY_RESIDENT: Final = Metric(
     ("model",),
     "Memory that a model's replicas were seen to hold, where that can be seen.",
 )
+ENGINE_RUNNING: Final = Metric(
+    "modelgrid_engine_requests_running",
+    Kind.GAUGE,
+    ("model",),
+    "Requests that engines say they compute, over a model's replicas; none is shown where they don't say.",
+)
+ENGINE_WAITING: Final = Metric(
+    "modelgrid_engine_requests_waiting",
+    Kind.GAUGE,
+    ("model",),
+    "Requests that engines say wait within them.",
+)
+ENGINE_CACHE_USAGE: Final = Metric(
+    "modelgrid_engine_cache_usage_ratio",
+    Kind.GAUGE,
+    ("model",),
+    "The share of its KV cache that an engine says is in use, the largest of a model's replicas.",
+)
 GATEWAY_WORKERS: Final = Metric(
     "modelgrid_gateway_workers", Kind.GAUGE, (), "Gateway workers that are connected to the controller."
 )
@@ -206,6 +224,9 @@ METRICS: Final = (
     MEMORY_BUDGET,
     MEMORY_PLANNED,
     MEMORY_RESIDENT,
+    ENGINE_RUNNING,
+    ENGINE_WAITING,
+    ENGINE_CACHE_USAGE,
     GATEWAY_WORKERS,
     CONTROLLER_ACTS,
     CONFIG_IN_FORCE,

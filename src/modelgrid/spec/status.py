@@ -24,6 +24,9 @@ class ReplicaStatus:
     step: str | None  # what a start is doing now: "environment: installing vllm (12 of 80)"
     phases: dict[str, float]
     devices: tuple[str, ...] = ()  # that it has a share of: gpu0, cpu
+    engine_running: int | None = None  # requests that its engine says it computes; None: it doesn't say
+    engine_waiting: int | None = None  # and that wait within it
+    cache_usage: float | None = None  # the share of its KV cache that is in use, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)

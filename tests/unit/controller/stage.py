@@ -61,6 +61,7 @@ class Engine:
         self.port = port
         self.status = 200
         self.statuses: dict[str, int] = {}  # by path, where it is another
+        self.bodies: dict[str, bytes] = {}  # by path, where it is no empty object
         self.asked: list[str] = []
         self.keys: set[str] = set()
         self._server = server
@@ -84,7 +85,9 @@ async def open_engine() -> Engine:
                 await reader.readexactly(int(lines.get("content-length", "0")))
                 engine.asked.append(head.split(" ")[1])
                 engine.keys.add(lines.get("authorization", ""))
-                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % engine.status_of(engine.asked[-1]))
+                body = engine.bodies.get(engine.asked[-1], b"{}")
+                status = engine.status_of(engine.asked[-1])
+                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))
                 await writer.drain()
         writer.close()
 

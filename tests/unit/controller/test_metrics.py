@@ -46,6 +46,9 @@ REPLICA = ReplicaStatus(
     pid=None,
     step=None,
     phases={},
+    engine_running=3,
+    engine_waiting=1,
+    cache_usage=0.25,
 )
 STATUS = Status(
     version="1.2.3",
@@ -60,7 +63,7 @@ STATUS = Status(
     workers=2,
     address="http://127.0.0.1:9000",
     models=(MODEL, replace(MODEL, name=ODD, state="cold", waiting=0, in_flight=None)),
-    replicas=(REPLICA, replace(REPLICA, id="m-2", state="starting", resident_bytes=None)),
+    replicas=(REPLICA, replace(REPLICA, id="m-2", state="starting", resident_bytes=None, cache_usage=0.5)),
 )
 
 
@@ -116,6 +119,10 @@ def test_gauges_show_the_last_lap() -> None:
     assert found.value(metrics.MEMORY_PLANNED, ODD) == 0
     assert found.value(metrics.MEMORY_RESIDENT, "m") == 80
     assert found.value(metrics.MEMORY_RESIDENT, ODD) is None
+    assert found.value(metrics.ENGINE_RUNNING, "m") == 6
+    assert found.value(metrics.ENGINE_WAITING, "m") == 2
+    assert found.value(metrics.ENGINE_CACHE_USAGE, "m") == 0.5
+    assert found.value(metrics.ENGINE_RUNNING, ODD) is None
     assert found.value(metrics.GATEWAY_WORKERS) == 2
     assert found.value(metrics.CONTROLLER_START) == 10
     assert found.value(metrics.BUILD_INFO, "1.2.3") == 1

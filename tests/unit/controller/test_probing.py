@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 from modelgrid.controller.phases import Phases
 from modelgrid.controller.probes import Probes
-from modelgrid.spec import FirstRequest, Launch, ModelName, ReplicaId, Running
+from modelgrid.controller.reading import Reading
+from modelgrid.spec import EngineLoad, FirstRequest, Launch, ModelName, ReplicaId, Running
 from unit.controller.stage import Clock, Engine, open_engine, until
 
 A = ReplicaId("a-1")
@@ -119,5 +121,18 @@ def test_who_is_no_longer_kept_is_forgotten() -> None:
         probes.keep(frozenset())
         assert probes.served == set()
         probes.nudge(A)  # harmless
+
+    play(scene)
+
+
+def test_what_an_engine_says_of_its_load_is_known_until_it_says_it_no_more() -> None:
+    async def scene(probes: Probes, engine: Engine) -> None:
+        engine.bodies["/metrics"] = b"# HELP\nrunning 2\nwaiting 1\n"
+        launch = replace(LAUNCH, load=EngineLoad("/metrics", "running", "waiting"))
+        probes.watch(A, running(engine.port), launch, 60.0)
+        await until(lambda: probes.loads == {A: Reading(2, 1)})
+        engine.statuses["/metrics"] = 500
+        probes.nudge(A)
+        await until(lambda: probes.loads == {})
 
     play(scene)

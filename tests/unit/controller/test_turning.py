@@ -208,7 +208,7 @@ def test_one_that_falls_asleep_while_it_is_ready_is_noticed() -> None:
 
     async def scene(engine: Sleeper, client: httpx.AsyncClient) -> None:
         nudged, told = asyncio.Event(), list[str | None]()
-        watching = asyncio.create_task(watch(client, engine.running, LAUNCH, 60.0, nudged, told.append))
+        watching = asyncio.create_task(watch(client, engine.running, LAUNCH, 60.0, nudged, told.append, lambda _: None))
         await until(lambda: told == [None])
         engine.is_sleeping = True
         nudged.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from modelgrid.engines import ENGINES
-from modelgrid.spec import Environment, FirstRequest, Launch, ModelName, ModelSpec, Place, ReplicaId
+from modelgrid.spec import EngineLoad, Environment, FirstRequest, Launch, ModelName, ModelSpec, Place, ReplicaId
 from places import GIB, on_cpu, on_cuda
 
 CPU = on_cpu(torch_wheel="torch==2.13.0")
@@ -149,6 +149,9 @@ def test_embeddings_of_a_package_install_it_at_the_version_that_we_know() -> Non
         ),
         key="secret",
         first_request=FirstRequest("/v1/embeddings", b'{"model": "qwen", "input": "Hello"}'),
+        load=EngineLoad(
+            "/metrics", "modelgrid_service_requests_running", "modelgrid_service_requests_waiting", outlives=False
+        ),
     )
 
 

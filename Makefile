@@ -9,7 +9,7 @@ SEEDS ?= 300
 RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check unit contract sim e2e fuzz compiled unit-compiled bench-gateway bench-planner bench-autoscale bench-laps lock clean
+.PHONY: help setup run test check unit contract sim e2e fuzz compiled unit-compiled bench-gateway bench-planner bench-autoscale bench-laps bench-services lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ bench-autoscale: setup ## the autoscaler beside fixed replicas and target-ongoin
 
 bench-laps: setup ## what a lap of observe and plan takes, from 125 models to 2,000
 	$(BIN)/python -m bench.laps $(ARGS)
+
+bench-services: setup ## what services gain by batching, and cost over the bare library: ARGS=--help
+	$(BIN)/python -m bench.services $(ARGS)
 
 lock: setup ## pin the requirements anew, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -5,12 +5,22 @@ from __future__ import annotations
 from modelgrid.engines.custom import Custom
 from modelgrid.engines.embeddings import EMBEDDINGS
 from modelgrid.engines.engine import Engine, Problem
+from modelgrid.engines.llamacpp import Llamacpp
+from modelgrid.engines.ollama import Ollama
 from modelgrid.engines.remote import Remote
+from modelgrid.engines.sglang import Sglang
+from modelgrid.engines.tgi import Tgi
 from modelgrid.engines.transformers import Transformers
 from modelgrid.engines.vllm import Vllm
+from modelgrid.engines.vllm_omni import VllmOmni
 
 ENGINES: dict[str, Engine] = {
-    engine.name: engine for engine in (Vllm(), Transformers(), EMBEDDINGS, Custom(), Remote())
+    engine.name: engine
+    for engine in (
+        *(Vllm(), Sglang(), VllmOmni(), Llamacpp(), Ollama(), Tgi(), Transformers()),
+        *(EMBEDDINGS,),
+        *(Custom(), Remote()),
+    )
 }
 
 __all__ = ["ENGINES", "Engine", "Problem"]

@@ -34,6 +34,9 @@ SEQUENCES: Final = 1_024
 VLLM_MAIN_BYTES: Final = 4 << 30
 TORCH_MAIN_BYTES: Final = 3 << 29  # one process with torch's CUDA libraries: a guess
 
+GGML_CACHE_BYTES: Final = GIB  # of a model whose shape isn't known
+GGML_BUFFER_BYTES: Final = 1 << 28  # resident with a model of 3 MB: 40 MiB; the rest is for a batch of 2,048 tokens
+
 _HALF: Final = 2  # bytes of a number, as vLLM loads what isn't quantised
 _EIGHTH: Final = 1
 
@@ -68,6 +71,22 @@ def on_torch(weights: Weights, accelerator: str, overhead_bytes: int) -> Estimat
     if accelerator == "cpu":
         return Estimate((*parts, Part("engine", overhead_bytes)))
     return Estimate((*parts, Part("engine", CONTEXT_BYTES, "context")), TORCH_MAIN_BYTES)
+
+
+def on_ggml(weights: Weights, accelerator: str, context: int, prompt_cache_bytes: int = 0) -> Estimate:
+    """llama.cpp, and Ollama: the files as they are, a cache for `context` tokens of all requests together, and buffers
+    for a batch. `prompt_cache_bytes` are of main memory."""
+    shape = weights.shape
+    taken = 2 * (shape.cached * context + shape.cached_once) if shape is not None else GGML_CACHE_BYTES
+    parts = (
+        Part("weights", weights.size_bytes, _said(weights)),
+        Part("KV cache", taken, f"{context:,} tokens" if shape is not None else "a guess: its shape isn't known"),
+        Part("buffers", GGML_BUFFER_BYTES + weights.size_bytes // 20, "and a twentieth of the weights"),
+    )
+    if accelerator == "cpu":
+        cache = (Part("prompt cache", prompt_cache_bytes),) if prompt_cache_bytes else ()
+        return Estimate((*parts, *cache))
+    return Estimate((*parts, Part("engine", CONTEXT_BYTES, "context")), GGML_BUFFER_BYTES + prompt_cache_bytes)
 
 
 def cpu_cache_bytes(planned_bytes: int | None) -> int:

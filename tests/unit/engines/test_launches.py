@@ -70,6 +70,9 @@ def test_vllm_on_a_cpu() -> None:
         key="secret",
         first_request=CHAT,
         memory_bytes=16 << 30,
+        load=EngineLoad(
+            "/metrics", "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"
+        ),
     )
 
 

@@ -112,7 +112,9 @@ def weights_root(config: Config) -> Path:
 
 
 def source(name: str, named: Path | None) -> tuple[str, Path]:
-    """The source of the configured model that is called `name`, or `name` itself as a hub id; and `weights_root`."""
+    """The source of the configured model that is called `name`, or `name` itself as a source; and `weights_root`."""
+    from modelgrid.weights import parse_source
+
     config = configuration(named)
     for spec in config.models:
         if name == spec.name or name in spec.aliases:
@@ -125,20 +127,29 @@ def source(name: str, named: Path | None) -> tuple[str, Path]:
                 f"cannot find weights of {name}: it is virtual (name one of the models behind it: "
                 f"{', '.join(virtual.models)})"
             )
-    if "/" not in name:
+    if name.startswith(("/", "./", "../", "~")) or name in (".", ".."):
+        return str(Path(name).expanduser().absolute()), weights_root(config)
+    if "/" not in name and ":" not in name:
         names = [spec.name for spec in config.models]
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
         raise Failure(f"cannot find model {name!r}: it is neither configured ({hint}) nor a hub id (OWNER/NAME)")
-    return name, weights_root(config)
+    return str(parse_source(name) or name), weights_root(config)
 
 
 def replicas_of_source(source: str) -> list[str]:
     """The models that run on the weights of `source` now; none when modelgrid doesn't run."""
+    from modelgrid.weights import parse_source
+
+    wanted = parse_source(source)
     try:
         with daemon() as client:
             status = client.status()
     except NotRunningFailure:
         return []
     running = {replica.model for replica in status.replicas}
-    return [model.name for model in status.models if model.source == source and model.name in running]
+    return [
+        model.name
+        for model in status.models
+        if model.name in running and model.source and parse_source(model.source) == wanted
+    ]

@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelgrid.cli import ask, screen
 from modelgrid.cli.failure import Failure, NotRunningFailure
+from modelgrid.spec.operations import (
+    CHAT,
+    CLASSIFY,
+    COMPLETIONS,
+    EMBEDDINGS,
+    IMAGE_EDITS,
+    IMAGES,
+    MODERATIONS,
+    MUSIC,
+    OPERATIONS,
+    RERANK,
+    SPEECH,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+    VIDEOS,
+)
 from modelgrid.spec.units import format_bytes
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
+    from rich.text import Text
 
-    from modelgrid.spec import ModelStatus
+    from modelgrid.config import Config
+    from modelgrid.controller.measured import Measured
+    from modelgrid.spec import Machine, ModelSpec, ModelStatus
+    from modelgrid.weights import Held
+
+_KINDS: Mapping[str, str] = {
+    CHAT: "text",
+    COMPLETIONS: "text",
+    EMBEDDINGS: "embeddings",
+    RERANK: "rerank",
+    CLASSIFY: "classify",
+    MODERATIONS: "classify",
+    IMAGES: "images",
+    IMAGE_EDITS: "images",
+    SPEECH: "speech",
+    TRANSCRIPTIONS: "transcription",
+    TRANSLATIONS: "transcription",
+    MUSIC: "music",
+    VIDEOS: "video",
+}
+_COLUMNS = ("MODEL", "ENGINE", "KIND", "STATE", "DISK", "MEMORY", "ALIASES", "SOURCE")
+_NUMBERS = ("DISK", "MEMORY")
+_BELOW = ("ALIASES", "SOURCE")  # where the terminal is narrow
+_SOURCE_COLUMNS = 24  # at least, or it moves below the table
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +64,16 @@ class Listed:
 
     name: str
     engine: str
+    kinds: tuple[str, ...]  # text, images, …; empty: anything
     source: str | None
     aliases: tuple[str, ...]
     state: str | None
-    weights_path: str | None
-    weights_bytes: int | None
+    is_here: bool | None  # None: it has no weights that could be
+    weights_path: str | None = None
+    weights_bytes: int | None = None  # on this disk, also where it isn't whole yet
+    memory_bytes: int | None = None  # of one replica
+    memory_basis: str | None = None  # configured, measured, estimated; None: nobody knows
+    needs: str | None = None  # what one replica takes, where that is no number of bytes
     behind: tuple[str, ...] = ()  # the models behind a virtual one
 
 
@@ -37,6 +84,7 @@ class Unused:
     source: str
     path: str
     size_bytes: int
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,61 +93,176 @@ class Inventory:
 
     models: tuple[Listed, ...]
     unused: tuple[Unused, ...]
+    folder: str  # of what is pulled
+    held_bytes: int
+    free_bytes: int
 
 
 def inventory(named: Path | None) -> Inventory:
     """What is configured in `named` (None: where `serve` would look), and what is on the disk."""
-    from modelgrid.weights import WeightsError, list_weights
+    from modelgrid.hardware import measure_machine
+    from modelgrid.weights import list_weights, parse_source
 
     config = ask.configuration(named)
-    states = {model.name: model.state for model in _running()}
+    root = ask.weights_root(config)
+    running = {model.name: model for model in _running()}
     try:
-        held = {weights.source: weights for weights in list_weights(ask.weights_root(config))}
-    except WeightsError as error:
-        raise Failure(str(error)) from error
-    models = []
-    for spec in config.models:
-        weights = held.get(spec.source or "")
-        models.append(
-            Listed(
-                name=spec.name,
-                engine=spec.engine,
-                source=spec.source,
-                aliases=spec.aliases,
-                state=states.get(spec.name),
-                weights_path=str(weights.path) if weights else None,
-                weights_bytes=weights.size_bytes if weights else None,
-            )
+        found = list_weights(root)
+    except OSError as error:
+        raise Failure(f"cannot list {root}: {error.strerror}: {error.filename}") from error
+    held = {weights.source: weights for weights in reversed(found)}
+    machine = measure_machine(config.machine, None)
+    measured = _measured()
+    models = [_listed(spec, held, root, machine, measured, running.get(spec.name)) for spec in config.models]
+    models += _virtual(config, running)
+    used = {str(parse_source(spec.source) or "") for spec in config.models if spec.source}
+    return Inventory(
+        models=tuple(models),
+        unused=tuple(
+            Unused(one.source, str(one.path), one.size_bytes, one.is_whole) for one in found if one.source not in used
+        ),
+        folder=str(root),
+        held_bytes=sum(one.size_bytes for one in found),
+        free_bytes=shutil.disk_usage(next(at for at in (root, *root.parents) if at.exists())).free,
+    )
+
+
+def inventory_tables(found: Inventory, columns: int | None) -> Iterator[RenderableType]:
+    """All of it. `columns` is the terminal's width, None where there is none."""
+    if found.models:
+        yield from _models(found.models, columns)
+    else:
+        yield screen.text("no models are configured (start with: modelgrid config init)")
+    if found.unused:
+        yield ""
+        yield screen.text("pulled, and used by no model (free the disk: modelgrid model remove SOURCE)")
+        rows = [(one.source, _part(one.size_bytes, one.is_whole), one.path) for one in found.unused]
+        yield screen.table(("SOURCE", "DISK", "PATH"), rows, right=("DISK",))
+    yield ""
+    told = f"{format_bytes(found.held_bytes)} pulled, {format_bytes(found.free_bytes)} free, in {found.folder}"
+    yield screen.text(told, "dim")
+
+
+def _models(models: Sequence[Listed], columns: int | None) -> Iterator[RenderableType]:
+    """One table; on a narrow terminal sources stand below it, rather than in pieces."""
+    names = tuple(name for name in _COLUMNS if name != "ALIASES" or any(model.aliases for model in models))
+    whole = [_cells(model, names) for model in models]
+    without = screen.width_of(names[:-1], [cells[:-1] for cells in whole])
+    if columns is None or columns - without - 2 >= _SOURCE_COLUMNS:
+        yield screen.table(names, whole, right=_NUMBERS)
+        return
+    narrow = tuple(name for name in names if name not in _BELOW)
+    yield screen.table(narrow, [_cells(model, narrow) for model in models], right=_NUMBERS)
+    below = tuple(name for name in names if name in ("MODEL", *_BELOW))
+    yield ""
+    yield screen.table(below, [_cells(model, below) for model in models if model.source or model.behind])
+
+
+def _cells(model: Listed, columns: Sequence[str]) -> tuple[str | Text, ...]:
+    cells: dict[str, str | Text] = {
+        "MODEL": screen.text(model.name, "bold"),
+        "ENGINE": model.engine,
+        "KIND": ", ".join(model.kinds) or "any",
+        "STATE": screen.state(model.state or "-"),
+        "DISK": _disk(model),
+        "MEMORY": _memory(model),
+        "ALIASES": ", ".join(model.aliases) or "-",
+        "SOURCE": model.source or ", ".join(model.behind) or "-",
+    }
+    return tuple(cells[name] for name in columns)
+
+
+def _disk(model: Listed) -> str | Text:
+    if model.is_here is None:
+        return "-"
+    if model.weights_bytes is None:
+        return screen.text("not here", "yellow")
+    return _part(model.weights_bytes, model.is_here)
+
+
+def _part(size_bytes: int, is_whole: bool) -> str | Text:
+    return format_bytes(size_bytes) if is_whole else screen.text(f"{format_bytes(size_bytes)} begun", "yellow")
+
+
+def _memory(model: Listed) -> str:
+    if model.memory_bytes is None:
+        return model.needs or ("-" if model.behind else "?")
+    return f"{'~' if model.memory_basis == 'estimated' else ''}{format_bytes(model.memory_bytes)}"
+
+
+def _listed(
+    spec: ModelSpec,
+    held: Mapping[str, Held],
+    root: Path,
+    machine: Machine,
+    measured: Measured,
+    status: ModelStatus | None,
+) -> Listed:
+    from modelgrid.controller.needs import accelerator, sized
+    from modelgrid.controller.sizes import has_weights
+    from modelgrid.engines import ENGINES
+    from modelgrid.spec import Unknown
+    from modelgrid.spec.weights import Weights
+    from modelgrid.weights import needs_pull, parse_source, weigh_held
+
+    has_any = has_weights(spec)
+    weights = weigh_held(spec.source or "", root) if has_any else Weights(0)
+    wanted = parse_source(spec.source) if has_any and spec.source else None
+    begun = held.get(str(wanted)) if wanted else None
+    is_path = has_any and (spec.source or "").startswith("/")
+    need = sized(spec, machine, weights or Unknown("it isn't here"), measured.peak(spec, accelerator(spec, machine)))
+    known = None if isinstance(need, Unknown) else need
+    size_bytes = begun.size_bytes if begun else weights.size_bytes if is_path and isinstance(weights, Weights) else None
+    path = str(begun.path) if begun else spec.source if size_bytes is not None else None
+    return Listed(
+        name=spec.name,
+        engine=spec.engine,
+        kinds=_kinds(ENGINES[spec.engine].operations(spec), spec.type),
+        source=spec.source,
+        aliases=spec.aliases,
+        state=status.state if status else None,
+        is_here=not needs_pull(spec.source or "", root) if wanted or is_path else None,
+        weights_path=path,
+        weights_bytes=size_bytes,
+        memory_bytes=status.memory_bytes if status else known.need.memory_bytes if known else None,
+        memory_basis=known.basis if known else None,
+        needs=status.needs if status else f"{known.need.gpus:g} GPUs" if known and known.need.gpus else None,
+    )
+
+
+def _kinds(operations: Iterable[str], kind: str | None) -> tuple[str, ...]:
+    """What it makes, in words; none of what can be anything."""
+    served = tuple(operations)
+    if set(served) >= set(OPERATIONS):
+        return ()
+    words = [_KINDS[operation] for operation in served if operation in _KINDS]
+    return tuple(dict.fromkeys([*(["vision"] if kind == "vision" else []), *words]))
+
+
+def _virtual(config: Config, running: Mapping[str, ModelStatus]) -> Iterator[Listed]:
+    for virtual in config.virtual:
+        status = running.get(virtual.name)
+        yield Listed(
+            name=virtual.name,
+            engine="virtual",
+            kinds=(),
+            source=None,
+            aliases=virtual.aliases,
+            state=status.state if status else None,
+            is_here=None,
+            behind=virtual.models,
         )
-    models += [
-        Listed(virtual.name, "virtual", None, virtual.aliases, states.get(virtual.name), None, None, virtual.models)
-        for virtual in config.virtual
-    ]
-    used = {spec.source for spec in config.models}
-    unused = [Unused(found.source, str(found.path), found.size_bytes) for found in held.values()]
-    return Inventory(tuple(models), tuple(weights for weights in unused if weights.source not in used))
 
 
-def inventory_table(found: Inventory) -> Table:
-    """The models as a table."""
-    rows = [
-        (
-            screen.text(listed.name, "bold"),
-            listed.engine,
-            screen.state(listed.state or "-"),
-            "-" if listed.weights_bytes is None else format_bytes(listed.weights_bytes),
-            ", ".join(listed.aliases) or "-",
-            listed.source or ", ".join(listed.behind) or "-",
-        )
-        for listed in found.models
-    ]
-    return screen.table(("MODEL", "ENGINE", "STATE", "PULLED", "ALIASES", "SOURCE"), rows, right=("PULLED",))
+def _measured() -> Measured:
+    """What earlier runs have shown; nothing, where the store can't be read."""
+    from modelgrid.controller.measured import Measured
 
-
-def unused_table(found: Inventory) -> Table:
-    """The weights that no model uses as a table."""
-    rows = [(unused.source, format_bytes(unused.size_bytes), unused.path) for unused in found.unused]
-    return screen.table(("SOURCE", "SIZE", "PATH"), rows, right=("SIZE",))
+    try:
+        with ask.store() as store:
+            return Measured(store.runs())
+    except Failure:
+        return Measured(())
 
 
 def _running() -> tuple[ModelStatus, ...]:

@@ -21,32 +21,45 @@ def model() -> None:
 @ask.json_option
 def listed(named: Path | None, as_json: bool) -> None:
     """List the configured models, their state while modelgrid runs, and the weights that were pulled."""
-    from modelgrid.cli.inventory import inventory, inventory_table, unused_table
+    from modelgrid.cli.inventory import inventory, inventory_tables
 
     found = inventory(named)
     if as_json:
         screen.show_json(found)
         return
-    screen.show(inventory_table(found))
-    if found.unused:
-        screen.show("", "pulled, and used by no model (free the disk: modelgrid model remove SOURCE)")
-        screen.show(unused_table(found))
+    out = screen.console()
+    screen.show(*inventory_tables(found, out.width if out.is_terminal else None))
 
 
 @model.command(short_help="Fetch a model's weights.")
 @click.argument("name", metavar="MODEL")
 @ask.config_option
 def pull(name: str, named: Path | None) -> None:
-    """Fetch the weights of MODEL, the name of a configured one or a hub id. What was broken off is resumed."""
-    from modelgrid.cli.pulling import pulling
-    from modelgrid.weights import WeightsError, hub_id
+    """Fetch the weights of MODEL, and check them. What was broken off is resumed.
+
+    \b
+    MODEL is the name of a configured model, or
+      OWNER/NAME             a model of the hub
+      OWNER/NAME:Q4_K_M      of its GGUF files the one of this quantisation
+      OWNER/NAME:FILE.gguf   one of its GGUF files
+      ollama:NAME:TAG        a tag of Ollama's
+      a path                 to be told what is there
+    """
+    from modelgrid.cli.pulling import describe, pulling
+    from modelgrid.weights import WeightsError, inspect, is_path, parse_source, resolve
     from modelgrid.weights import pull as fetch
 
     source, root = ask.source(name, named)
-    if hub_id(source) is None:
-        click.echo(f"{name} needs no pull: its source is {source}, which is not on a hub")
-        return
     try:
+        if is_path(source):
+            click.echo(describe(inspect(Path(source))))
+            return
+        if parse_source(source) is None:
+            click.echo(f"{name} needs no pull: its source is {source}, which has no files of its own")
+            return
+        if (path := resolve(source, root)) is not None:
+            click.echo(f"{source} is at {path} already")
+            return
         with pulling(source) as on_progress:
             path = fetch(source, root, on_progress)
     except WeightsError as error:
@@ -58,23 +71,31 @@ def pull(name: str, named: Path | None) -> None:
 
 @model.command(short_help="Delete a model's weights.")
 @click.argument("name", metavar="MODEL")
+@click.option("--force", is_flag=True, help="Also while a model runs on them.")
 @ask.config_option
-def remove(name: str, named: Path | None) -> None:
-    """Delete the pulled weights of MODEL, the name of a configured one or a hub id."""
+def remove(name: str, force: bool, named: Path | None) -> None:
+    """Delete the pulled weights of MODEL, the name of a configured one or a source as `pull` takes it."""
     from modelgrid.weights import WeightsError
     from modelgrid.weights import remove as delete
 
     source, root = ask.source(name, named)
-    if users := ask.replicas_of_source(source):
+    users = ask.replicas_of_source(source)
+    if users and not force:
         raise Failure(
             f"cannot remove {source}: {', '.join(users)} runs on it "
-            f"(try: {screen.command('model', 'unload', users[0])}, and wait until it is gone)"
+            f"(try: {screen.command('model', 'unload', users[0])}, and wait until it is gone; or add --force)"
         )
     try:
         freed = delete(source, root)
     except WeightsError as error:
         raise Failure(str(error)) from error
-    click.echo(f"removed {source}: {format_bytes(freed)} are free again")
+    click.echo(f"removed {source}: {format_bytes(freed)} are free again{_kept_open(users)}")
+
+
+def _kept_open(users: list[str]) -> str:
+    if not users:
+        return ""
+    return f", as soon as {', '.join(users)} is unloaded, which keeps its files open (its next start pulls them again)"
 
 
 @model.command(short_help="Load a model, and keep it loaded.")

@@ -15,7 +15,7 @@ from modelgrid.spec.units import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from modelgrid.weights import Progress
+    from modelgrid.weights import Content, Progress
 
 _LINE_EVERY_S = 5.0
 
@@ -29,6 +29,24 @@ def pulling(source: str) -> Iterator[Callable[[Progress], None]]:
             yield on_progress
     else:
         yield _lines(source)
+
+
+def describe(content: Content) -> str:
+    """What lies at a path, in a line."""
+    found = content.weights
+    told = [f"{format_bytes(content.size_bytes)} of {content.format} weights"]
+    if found.count and found.dtype:
+        told.append(f"{_count(found.count)} parameters, {found.dtype}")
+    if found.shape and found.shape.longest:
+        told.append(f"up to {found.shape.longest:,} tokens")
+    return f"{content.path} needs no pull: it has {', '.join(told)}"
+
+
+def _count(parameters: int) -> str:
+    for size, word in ((10**9, "billion"), (10**6, "million")):
+        if parameters >= size:
+            return f"{parameters / size:.1f} {word}"
+    return f"{parameters:,}"
 
 
 @contextmanager
@@ -54,7 +72,7 @@ def _bar(source: str, out: Console) -> Iterator[Callable[[Progress], None]]:
         task = bars.add_task(source, total=None, file="asking the hub")
 
         def on_progress(progress: Progress) -> None:
-            file = screen.text(progress.file or "").plain
+            file = screen.text(progress.file).plain
             bars.update(task, completed=progress.done_bytes, total=progress.total_bytes or None, file=file)
 
         yield on_progress
@@ -68,7 +86,6 @@ def _lines(source: str) -> Callable[[Progress], None]:
         if time.monotonic() - last < _LINE_EVERY_S:
             return
         last = time.monotonic()
-        done, total = format_bytes(progress.done_bytes), format_bytes(progress.total_bytes or 0)
-        click.echo(f"{source}: {done} of {total if progress.total_bytes else 'an unknown size'}", err=True)
+        click.echo(f"{source}: {progress}", err=True)
 
     return on_progress

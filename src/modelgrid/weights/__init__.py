@@ -2,20 +2,25 @@
 
 from modelgrid.weights.held import Held, list_weights, needs_pull, remove, resolve
 from modelgrid.weights.hub import hub_answers
+from modelgrid.weights.inspect import Content, inspect
 from modelgrid.weights.pull import Progress, pull
-from modelgrid.weights.source import WeightsError, hub_id
-from modelgrid.weights.weigh import weigh
+from modelgrid.weights.source import WeightsError, is_path, parse_source
+from modelgrid.weights.weigh import weigh, weigh_held
 
 __all__ = [
+    "Content",
     "Held",
     "Progress",
     "WeightsError",
     "hub_answers",
-    "hub_id",
+    "inspect",
+    "is_path",
     "list_weights",
     "needs_pull",
+    "parse_source",
     "pull",
     "remove",
     "resolve",
     "weigh",
+    "weigh_held",
 ]

@@ -1,4 +1,4 @@
-"""Failures of a hub, in our words."""
+"""Failures of a hub or a registry, in our words."""
 
 from __future__ import annotations
 
@@ -6,19 +6,74 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final, Protocol
 
 from modelgrid.weights.source import WeightsError
 
-ENDPOINT = "https://huggingface.co"
+ENDPOINT: Final = "https://huggingface.co"
+_TOO_MANY: Final = 429
 
 
-class HubAnswer(Exception):
-    """An answer of the hub to a request for a file, which is not the file."""
+class Answer(Exception):
+    """An answer to a request for a file, which is not the file."""
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str = "", retry_after: str = "") -> None:
         super().__init__(f"{status} {code}".strip())
         self.status = status
-        self.code = code  # of the header X-Error-Code
+        self.code = code  # of the hub's header X-Error-Code
+        self.retry_after = retry_after
+
+
+class Origin(Protocol):
+    """Where weights come from."""
+
+    @property
+    def address(self) -> str:
+        """What is asked, without a slash at its end."""
+        ...
+
+    @property
+    def setting(self) -> str:
+        """The name of the variable that sets the address."""
+        ...
+
+    def meaning(self, answer: Answer) -> str:
+        """What an answer means that isn't what was asked for, and what to do; nothing of a secret."""
+        ...
+
+
+class Hub:
+    """The model hub, asked for one repository."""
+
+    setting = "HF_ENDPOINT"
+
+    def __init__(self, repository: str) -> None:
+        self.repository = repository
+        self.address = endpoint()
+
+    def meaning(self, answer: Answer) -> str:
+        has_token = bool(os.environ.get("HF_TOKEN"))
+        if answer.code == "GatedRepo" or (answer.status == 403 and not answer.code):
+            token = "the account of HF_TOKEN has no access" if has_token else "HF_TOKEN is not set"
+            return (
+                f"it is gated, and {token} (accept its licence at {self.address}/{self.repository}, "
+                "then set HF_TOKEN to a token of that account)"
+            )
+        if answer.code == "RepoNotFound" or answer.status in (401, 404):
+            refused = " (HF_TOKEN is set: is it still valid?)" if has_token and answer.status == 401 else ""
+            return (
+                f"{self.address} has no such model, or it is private{refused} "
+                "(check the spelling; for a private one set HF_TOKEN)"
+            )
+        if answer.status == _TOO_MANY:
+            more = "" if has_token else "; with HF_TOKEN set it allows more"
+            return f"{self.address} says that it was asked too often ({_again(answer)}{more})"
+        return f"{self.address} answered {answer.status or 'with an error'} (try again later)"
+
+
+def too_many(answer: Answer, address: str) -> str:
+    """What 429 means anywhere."""
+    return f"{address} says that it was asked too often ({_again(answer)})"
 
 
 def endpoint() -> str:
@@ -27,8 +82,8 @@ def endpoint() -> str:
 
 
 @contextmanager
-def explained(action: str, source: str) -> Iterator[None]:
-    """Turn what the hub, its library, the network and the disk raise into WeightsError: ``cannot {action}: …``."""
+def explained(action: str, origin: Origin) -> Iterator[None]:
+    """Turn what a hub, its library, the network and the disk raise into WeightsError: ``cannot {action}: …``."""
     import httpx
     from huggingface_hub import errors
 
@@ -36,20 +91,17 @@ def explained(action: str, source: str) -> Iterator[None]:
     transport_error: type[Exception] = getattr(errors, "HTTPError", ConnectionError)
     try:
         yield
-    except HubAnswer as answer:
-        raise WeightsError(f"cannot {action}: {_meaning(answer.status, answer.code, source)}") from answer
+    except Answer as answer:
+        raise WeightsError(f"cannot {action}: {origin.meaning(answer)}") from answer
     except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        kinds = {errors.GatedRepoError: "GatedRepo", errors.RepositoryNotFoundError: "RepoNotFound"}
-        code = next((code for kind, code in kinds.items() if isinstance(error, kind)), "")
-        raise WeightsError(f"cannot {action}: {_meaning(status, code, source)}") from error
+        raise WeightsError(f"cannot {action}: {origin.meaning(_answer(error))}") from error
     except errors.HFValidationError as error:
         raise WeightsError(f"cannot {action}: {error}") from error
-    except (transport_error, httpx.HTTPError, ConnectionError, TimeoutError) as error:
+    except (transport_error, httpx.HTTPError, httpx.InvalidURL, ConnectionError, TimeoutError) as error:
         why = str(error).split("\n")[0] or type(error).__name__
         raise WeightsError(
-            f"cannot {action}: {endpoint()} can't be reached: {why} "
-            "(check the network and HF_ENDPOINT; a source that is a local path needs no hub)"
+            f"cannot {action}: {origin.address} can't be reached: {why} "
+            f"(check the network and {origin.setting}; a source that is a local path needs neither)"
         ) from error
     except OSError as error:
         full = (
@@ -58,14 +110,15 @@ def explained(action: str, source: str) -> Iterator[None]:
         raise WeightsError(f"cannot {action}: {full}") from error
 
 
-def _meaning(status: int, code: str, source: str) -> str:
-    """What an answer of the hub means, and what to do."""
-    if code == "GatedRepo":
-        token = "the account of HF_TOKEN has no access" if os.environ.get("HF_TOKEN") else "HF_TOKEN is not set"
-        return (
-            f"it is gated, and {token} "
-            f"(accept its licence at {endpoint()}/{source}, then set HF_TOKEN to a token of that account)"
-        )
-    if code == "RepoNotFound" or status in (401, 404):
-        return f"{endpoint()} has no such model, or it is private (check the spelling; for a private one set HF_TOKEN)"
-    return f"{endpoint()} answered {status or 'with an error'} (try again later)"
+def _answer(error: Exception) -> Answer:
+    from huggingface_hub import errors
+
+    response = getattr(error, "response", None)
+    headers = {} if response is None else response.headers
+    kinds = {errors.GatedRepoError: "GatedRepo", errors.RepositoryNotFoundError: "RepoNotFound"}
+    code = next((code for kind, code in kinds.items() if isinstance(error, kind)), headers.get("X-Error-Code", ""))
+    return Answer(0 if response is None else response.status_code, code, headers.get("Retry-After", ""))
+
+
+def _again(answer: Answer) -> str:
+    return f"try again in {answer.retry_after} s" if answer.retry_after.isdigit() else "try again in some minutes"

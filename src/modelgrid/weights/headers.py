@@ -6,6 +6,7 @@ then the tensors' names and shapes.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import struct
@@ -52,11 +53,23 @@ def counts_of_header(read: Callable[[int, int], bytes]) -> Counts:
 def gguf_facts(path: Path) -> tuple[int, Mapping[str, Any]]:
     """How many parameters, and what the file says of the model (of arrays only their length, where they hold texts).
     Raises OSError, ValueError."""
+    facts: dict[str, Any] = {}
     try:
         with path.open("rb") as file:
-            return _read_gguf(file)
+            return _read_gguf(file, facts), facts
     except (struct.error, UnicodeDecodeError, OverflowError) as error:
         raise ValueError(f"it is not whole: {error}") from None
+
+
+def gguf_facts_of_start(start: bytes) -> Mapping[str, Any]:
+    """What is said in the first bytes of a file, which are as many as there are. The shape comes before the words, as
+    llama.cpp's converter writes it. Raises ValueError."""
+    facts: dict[str, Any] = {}
+    try:
+        _read_gguf(io.BytesIO(start), facts)
+    except (struct.error, UnicodeDecodeError, OverflowError):
+        pass
+    return facts
 
 
 def _at(file: BinaryIO, start: int, length: int) -> bytes:
@@ -68,15 +81,19 @@ _SCALARS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f"
 _STRING, _ARRAY = 8, 9
 
 
-def _read_gguf(file: BinaryIO) -> tuple[int, Mapping[str, Any]]:
+def _read_gguf(file: BinaryIO, facts: dict[str, Any]) -> int:
+    """How many parameters. What the file says goes into `facts` as it is read."""
     magic, version, tensors, pairs = struct.unpack("<4sIQQ", file.read(24))
     if magic != b"GGUF" or version not in (2, 3) or tensors > _MOST_TENSORS or pairs > _MOST_TENSORS:
         raise ValueError("it is not GGUF of a version that we know (2, 3)")
-    facts = {}
     for _ in range(pairs):
         name = _text(file)
-        facts[name] = _value(file, _number(file, "<I"))
-    return sum(_tensor_count(file) for _ in range(tensors)), facts
+        kind = _number(file, "<I")
+        if kind == _ARRAY:
+            _read_array(file, name, facts)
+        else:
+            facts[name] = _text(file) if kind == _STRING else _number(file, _scalar(kind))
+    return sum(_tensor_count(file) for _ in range(tensors))
 
 
 def _tensor_count(file: BinaryIO) -> int:
@@ -89,20 +106,17 @@ def _tensor_count(file: BinaryIO) -> int:
     return count
 
 
-def _value(file: BinaryIO, kind: int) -> Any:
-    if kind == _STRING:
-        return _text(file)
-    if kind != _ARRAY:
-        return _number(file, _scalar(kind))
+def _read_array(file: BinaryIO, name: str, facts: dict[str, Any]) -> None:
     inner, length = _number(file, "<I"), _number(file, "<Q")
     if length > _LONGEST_ARRAY:
         raise ValueError("it is not GGUF: an array is longer than any")
     if inner == _STRING:
+        facts[name] = length  # also where the words themselves are cut off
         for _ in range(length):
             _skip_text(file)
-        return length
+        return
     shape = _scalar(inner)
-    return list(struct.unpack(f"<{length}{shape[1]}", file.read(struct.calcsize(shape) * length)))
+    facts[name] = list(struct.unpack(f"<{length}{shape[1]}", file.read(struct.calcsize(shape) * length)))
 
 
 def _scalar(kind: int) -> str:

@@ -1,83 +1,118 @@
 """Weights that lie on this machine: found, listed, removed.
 
-What was pulled from a hub lies in ``root/OWNER/NAME``. A file there, written last, says that it is whole.
+What was pulled from a hub lies in ``root/OWNER/NAME``, what was picked of its GGUF files in ``root/OWNER/NAME--PICK``
+(no hub has two dashes in a name). A file there, written last, says that it is whole. Tags of Ollama's lie as Ollama
+has them (`modelgrid.weights.ollama`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
 
-from modelgrid.weights.source import WeightsError, hub_id, is_path
+from modelgrid.weights import layers
+from modelgrid.weights.source import HubModel, OllamaTag, WeightsError, is_path, parse_source
 
-MARKER = ".modelgrid.json"
+MARKER: Final = ".modelgrid.json"
+PARTS: Final = ".parts"
+_LOCKS: Final = ".locks"
+_PICKED: Final = "--"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Weights that were pulled. `modified` is seconds since the epoch."""
+    """Weights that were pulled. `path` is what an engine is given; `modified` is seconds since the epoch."""
 
     source: str
     path: Path
     size_bytes: int
     modified: float
+    is_whole: bool = True  # else a pull of it was broken off, and can be resumed
 
 
 def resolve(source: str, root: Path) -> Path | None:
-    """The path of a source's files. None where there are none: not pulled yet or only in part (see `needs_pull`), or
-    of a kind that has no files of its own (``package:…``, ``stand-in``)."""
+    """What an engine is given of a source: its folder, its (first) GGUF file, or the folder of all tags of Ollama's
+    (OLLAMA_MODELS). None where there is nothing: not pulled yet or only in part (see `needs_pull`), or of a kind that
+    has no files of its own (``package:…``, ``stand-in``)."""
     if is_path(source):
         return Path(source) if Path(source).exists() else None
-    folder = folder_of(source, root)
-    return folder if folder and (folder / MARKER).is_file() else None
+    wanted = parse_source(source)
+    if isinstance(wanted, OllamaTag):
+        return layers.folder(root) if layers.is_whole(wanted, root) else None
+    return _entry(folder_of(wanted, root)) if wanted else None
 
 
 def needs_pull(source: str, root: Path) -> bool:
     """Whether a model of this source can't start before `pull` was called; for a path that isn't there `pull` says
     so."""
-    return resolve(source, root) is None and (is_path(source) or hub_id(source) is not None)
+    return resolve(source, root) is None and (is_path(source) or parse_source(source) is not None)
 
 
-def folder_of(source: str, root: Path) -> Path | None:
+def folder_of(model: HubModel, root: Path) -> Path:
     """Where a hub's model lies, or would lie."""
-    name = hub_id(source)
-    return root / name if name else None
+    if model.pick is None:
+        return root / model.repository
+    return root / f"{model.repository}{_PICKED}{model.pick.replace('/', _PICKED)}"
 
 
-def mark_whole(folder: Path, source: str, revision: str | None) -> None:
-    """Say that all files are there."""
+def mark_whole(folder: Path, model: HubModel, revision: str, entry: str | None) -> None:
+    """Say that all files are there, and which of them is named to an engine, where it isn't the folder."""
     made = folder / f"{MARKER}.new"
-    made.write_text(json.dumps({"source": source, "revision": revision}))
+    with made.open("w") as out:
+        json.dump({"source": str(model), "revision": revision, "entry": entry}, out)
+        out.flush()
+        os.fsync(out.fileno())
     made.replace(folder / MARKER)
 
 
 def list_weights(root: Path) -> list[Held]:
-    """All that was pulled whole, by name."""
-    return sorted((_held(folder, root) for folder in _marked(root)), key=lambda held: held.source)
+    """All that was pulled, whole or in part, by name."""
+    found = [*_pulled_from_hubs(root), *_pulled_as_ollama(root)]
+    return sorted(found, key=lambda held: (held.source, not held.is_whole))
 
 
 def remove(source: str, root: Path) -> int:
     """Delete what was pulled, whole or in part; the bytes that this freed. Raises WeightsError."""
-    folder = folder_of(source, root)
-    if folder is None:
+    wanted = parse_source(source)
+    if wanted is None:
         raise WeightsError(
             f"cannot remove {source}: it was not pulled by modelgrid, so its files are not ours to delete"
         )
-    if not folder.is_dir():
+    with alone(wanted, root) as is_alone:
+        if not is_alone:
+            raise WeightsError(f"cannot remove {source}: it is being pulled now (stop that first)")
+        try:
+            freed = layers.remove(wanted, root) if isinstance(wanted, OllamaTag) else _remove(wanted, root)
+        except OSError as error:
+            raise WeightsError(f"cannot remove {source}: {error.strerror}: {error.filename}") from error
+    if freed is None:
         raise WeightsError(f"cannot remove {source}: it is not there (see: modelgrid model list)")
-    freed = folder_bytes(folder)
-    try:
-        # First of all: what is half removed must not look whole.
-        (folder / MARKER).unlink(missing_ok=True)
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise WeightsError(f"cannot remove {source}: {error.strerror}: {error.filename}") from error
-    if folder.parent != root and not any(folder.parent.iterdir()):
-        folder.parent.rmdir()
     return freed
+
+
+@contextmanager
+def alone(wanted: HubModel | OllamaTag, root: Path, *, waits: bool = False) -> Iterator[bool]:
+    """Whether no other process pulls or removes the same meanwhile. With `waits` until that is so."""
+    if not root.is_dir() and not waits:
+        yield True
+        return
+    lock = root / _LOCKS / quote(str(wanted), safe="")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def folder_bytes(folder: Path) -> int:
@@ -85,15 +120,55 @@ def folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
 
 
-def _marked(root: Path) -> Iterator[Path]:
-    for pattern in (f"*/{MARKER}", f"*/*/{MARKER}"):
-        yield from (marker.parent for marker in root.glob(pattern))
+def _entry(folder: Path) -> Path | None:
+    marker = folder / MARKER
+    if not marker.is_file():
+        return None
+    entry = _marked(marker).get("entry")
+    return folder / entry if isinstance(entry, str) else folder
 
 
-def _held(folder: Path, root: Path) -> Held:
-    return Held(
-        source=str(folder.relative_to(root)),
-        path=folder,
-        size_bytes=folder_bytes(folder),
-        modified=(folder / MARKER).stat().st_mtime,
-    )
+def _marked(marker: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(marker.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _remove(model: HubModel, root: Path) -> int | None:
+    folder = folder_of(model, root)
+    if not folder.is_dir():
+        return None
+    freed = folder_bytes(folder)
+    # First of all: what is half removed must not look whole.
+    (folder / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+    if folder.parent != root and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+    return freed
+
+
+def _pulled_from_hubs(root: Path) -> Iterator[Held]:
+    for depth in ("*", "*/*"):
+        for marker in root.glob(f"{depth}/{MARKER}"):
+            folder = marker.parent
+            yield _held(folder, root, marker, _entry(folder) or folder)
+        for parts in root.glob(f"{depth}/{PARTS}"):
+            folder = parts.parent
+            if not (folder / MARKER).exists() and folder != layers.folder(root):
+                yield _held(folder, root, parts, folder, is_whole=False)
+
+
+def _held(folder: Path, root: Path, told: Path, path: Path, *, is_whole: bool = True) -> Held:
+    name = folder.relative_to(root).as_posix()
+    source = name.replace(_PICKED, ":", 1).replace(_PICKED, "/")
+    return Held(source, path, folder_bytes(folder), told.stat().st_mtime, is_whole)
+
+
+def _pulled_as_ollama(root: Path) -> Iterator[Held]:
+    folder = layers.folder(root)
+    for tag, manifest in layers.list_tags(root):
+        yield Held(str(tag), folder, layers.size_bytes(manifest), manifest.stat().st_mtime)
+    for source, parts in layers.list_begun(root):
+        yield Held(source, folder, folder_bytes(parts), parts.stat().st_mtime, is_whole=False)

@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 from urllib.parse import quote
 
-from modelgrid.weights.choose import File, choose_files
-from modelgrid.weights.explain import endpoint, explained
-from modelgrid.weights.source import WeightsError
+from modelgrid.weights.choose import PIPELINE, File, choose_files
+from modelgrid.weights.explain import Hub, endpoint, explained
+from modelgrid.weights.ggufs import first_shard
+from modelgrid.weights.source import HubModel, WeightsError
 
-PROBE = "sentence-transformers/all-MiniLM-L6-v2"  # a model that every hub and mirror has
+PROBE: Final = "sentence-transformers/all-MiniLM-L6-v2"  # a model that every hub and mirror has
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a hub has of a model, at one revision."""
+    """What is to be pulled of a hub's model, at one revision."""
 
-    source: str
+    model: HubModel
     revision: str
     files: tuple[File, ...]
     parameters: Mapping[str, int] = field(default_factory=dict)  # by dtype, where the hub has counted them
 
+    @property
+    def entry(self) -> str | None:
+        """The file that is named to an engine, where it isn't the folder of all: the first of a GGUF model."""
+        return first_shard([file.name for file in self.files])
+
     def url(self, file: File) -> str:
         """Where a file is had."""
-        return f"{endpoint()}/{self.source}/resolve/{self.revision}/{quote(file.name)}"
+        return _url(self.model, self.revision, file.name)
 
 
-def list_files(source: str, timeout_s: float) -> Listing:
+def list_files(model: HubModel, timeout_s: float) -> Listing:
     """What would be pulled, and its sizes. Raises WeightsError."""
     if is_offline():
-        raise WeightsError(f"cannot ask the hub for {source}: HF_HUB_OFFLINE is set (unset it, or use a local path)")
+        raise WeightsError(f"cannot ask the hub for {model}: HF_HUB_OFFLINE is set (unset it, or use a local path)")
     from huggingface_hub import HfApi
 
-    with explained(f"ask the hub for {source}", source):
+    with explained(f"ask the hub for {model}", Hub(model.repository)):
         api = HfApi(endpoint=endpoint(), token=os.environ.get("HF_TOKEN"))
-        info = api.model_info(source, files_metadata=True, timeout=timeout_s)
-    siblings = info.siblings or []
-    files = choose_files(File(at.rfilename, at.size or 0, at.lfs.sha256 if at.lfs else None) for at in siblings)
+        info = api.model_info(model.repository, files_metadata=True, timeout=timeout_s)
+        revision = info.sha or "main"
+        there = [File(at.rfilename, at.size or 0, at.lfs.sha256 if at.lfs else None) for at in info.siblings or []]
+        components = _components(model, revision, there, timeout_s)
+    try:
+        files = choose_files(there, components, model.pick)
+    except WeightsError as error:
+        raise WeightsError(f"cannot pull {model}: {error}") from None
     if not files:
-        raise WeightsError(f"cannot pull {source}: the hub has no files of it that an engine could load")
-    counted = info.safetensors.parameters if info.safetensors else {}
-    return Listing(source, info.sha or "main", tuple(files), counted)
+        raise WeightsError(f"cannot pull {model}: the hub has no files of it that an engine could load")
+    counted = info.safetensors.parameters if info.safetensors and not model.pick else {}
+    return Listing(model, revision, tuple(files), counted)
+
+
+def pipeline_folders(index: object) -> frozenset[str] | None:
+    """The folders that a model_index.json names; None where it is none."""
+    if not isinstance(index, dict):
+        return None
+    return frozenset(str(name) for name, value in index.items() if isinstance(value, list) and not name.startswith("_"))
 
 
 def headers() -> dict[str, str]:
@@ -69,3 +89,25 @@ def hub_answers(timeout_s: float = 3.0) -> bool:
 def is_offline() -> bool:
     """Whether the user asked that no hub be used."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _components(model: HubModel, revision: str, files: Iterable[File], timeout_s: float) -> frozenset[str] | None:
+    """None also where the hub doesn't show it: the pull will say why."""
+    if model.pick or not any(file.name == PIPELINE for file in files):
+        return None
+    import httpx
+
+    url = _url(model, revision, PIPELINE)
+    answer = httpx.get(url, headers=headers(), timeout=timeout_s, follow_redirects=True)
+    return pipeline_folders(_json(answer.content)) if answer.status_code == 200 else None
+
+
+def _url(model: HubModel, revision: str, name: str) -> str:
+    return f"{endpoint()}/{model.repository}/resolve/{revision}/{quote(name)}"
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from modelgrid.spec import Unknown
 from modelgrid.spec.source import PACKAGE, STAND_IN
 from modelgrid.spec.weights import Shape, Weights
-from modelgrid.weights.choose import File, choose_files, weights_bytes
-from modelgrid.weights.explain import explained
-from modelgrid.weights.headers import Counts, counts_of_header, gguf_facts, safetensors_counts
+from modelgrid.weights.choose import PIPELINE, SAFETENSORS, File, choose_files, weights_bytes, weights_of
+from modelgrid.weights.explain import Hub, Origin, explained
+from modelgrid.weights.ggufs import first_shard, shards_beside
+from modelgrid.weights.headers import Counts, counts_of_header, gguf_facts, gguf_facts_of_start, safetensors_counts
 from modelgrid.weights.held import resolve
-from modelgrid.weights.hub import Listing, headers, list_files
+from modelgrid.weights.hub import Listing, headers, list_files, pipeline_folders
+from modelgrid.weights.layers import blob_of, layers_of
+from modelgrid.weights.ollama import HEADERS, Registry, TagListing, list_layers
 from modelgrid.weights.shape import shape_of_config, shape_of_gguf
-from modelgrid.weights.source import WeightsError, hub_id
+from modelgrid.weights.source import OllamaTag, WeightsError, parse_source
 
 if TYPE_CHECKING:
     import httpx
@@ -34,35 +38,65 @@ _MOST_SHARDS: Final = 8  # are asked one after the other, where the hub doesn't 
 def weigh(source: str, root: Path, timeout_s: float = 5.0) -> Weights | Unknown:
     """The weights of `source`: of the files that are there, else as the hub tells it. Blocks at most a few times
     `timeout_s`, and only where the hub has to be asked. What a header doesn't tell is left open."""
+    if (held := weigh_held(source, root)) is not None:
+        return held
+    wanted = parse_source(source)
+    if wanted is None:
+        return Unknown(f"there is nothing at {source}")
+    try:
+        if isinstance(wanted, OllamaTag):
+            return _remote_tag(list_layers(wanted, timeout_s), timeout_s)
+        return _remote(list_files(wanted, timeout_s), timeout_s)
+    except WeightsError as error:
+        return Unknown(str(error))
+
+
+def weigh_held(source: str, root: Path) -> Weights | Unknown | None:
+    """The same, of what is on this machine; None where it isn't. Asks nobody."""
     if source == STAND_IN:
         return Weights(STAND_IN_BYTES)
     if source.startswith(PACKAGE):
         return Weights(PACKAGE_BYTES)
     path = resolve(source, root)
-    if path is not None:
-        return _local(path)
-    if hub_id(source) is None:
-        return Unknown(f"there is nothing at {source}")
-    try:
-        listing = list_files(source, timeout_s)
-    except WeightsError as error:
-        return Unknown(str(error))
-    return _remote(listing, timeout_s)
+    if path is None:
+        return None
+    wanted = parse_source(source)
+    return _tag(wanted, root) if isinstance(wanted, OllamaTag) else _local(path)
 
 
 def _local(path: Path) -> Weights | Unknown:
     if path.is_file():
-        return _gguf(path, path.stat().st_size)
-    found = (file for file in sorted(path.rglob("*")) if file.is_file())
-    files = choose_files(File(file.relative_to(path).as_posix(), file.stat().st_size) for file in found)
+        beside = [other.name for other in path.parent.iterdir()]
+        return _gguf(path, sum((path.parent / name).stat().st_size for name in shards_beside(path.name, beside)))
+    files = files_in(path)
     total = weights_bytes(files)
     if not total:
         return Unknown(f"{path} holds no weights")
-    ggufs = [file for file in files if file.name.endswith(".gguf")]
-    if ggufs:
-        return _gguf(path / ggufs[0].name, total)
-    counts = [_counts(path / file.name) for file in _safetensors(files)]
+    if (entry := first_shard([file.name for file in files])) is not None:
+        return _gguf(path / entry, total)
+    counts = [_counts(path / file.name) for file in weights_of(files)]
     return Weights(total, _sum(counts), _shape(path / _CONFIG))
+
+
+def files_in(folder: Path) -> list[File]:
+    """Those of a folder's files that an engine would load: as they would be chosen of a repository."""
+    found = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    files = [File(file.relative_to(folder).as_posix(), file.stat().st_size) for file in found]
+    return choose_files(files, _components(folder))
+
+
+def _components(folder: Path) -> frozenset[str] | None:
+    try:
+        return pipeline_folders(json.loads((folder / PIPELINE).read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
+def _tag(tag: OllamaTag, root: Path) -> Weights:
+    layers = [layer for layer in layers_of(tag, root) if layer.is_weights]
+    total = sum(layer.size_bytes for layer in layers)
+    model = next((layer for layer in layers if layer.is_model), None)
+    return _gguf(blob_of(model, root), total) if model else Weights(total)
 
 
 def _gguf(path: Path, total_bytes: int) -> Weights:
@@ -75,6 +109,7 @@ def _gguf(path: Path, total_bytes: int) -> Weights:
 
 
 def _counts(path: Path) -> Counts | None:
+    """None of what isn't safetensors: then their sum is open."""
     try:
         return safetensors_counts(path)
     except (OSError, ValueError):
@@ -97,26 +132,47 @@ def _parsed(text: bytes) -> Shape | None:
 
 
 def _remote(listing: Listing, timeout_s: float) -> Weights:
-    import httpx
-
     total = weights_bytes(listing.files)
-    config = next((file for file in listing.files if file.name == _CONFIG), None)
-    shards = _safetensors(listing.files)
+    files = {file.name: file for file in listing.files}
+    config = files.get(_CONFIG)
     try:
-        with (
-            explained(f"ask the hub for {listing.source}", listing.source),
-            httpx.Client(headers=headers(), timeout=timeout_s, follow_redirects=True) as client,
-        ):
+        with _asking(str(listing.model), Hub(listing.model.repository), headers(), timeout_s) as client:
+            if listing.entry is not None:
+                return Weights(total, shape=_ranged_shape(client, listing.url(files[listing.entry])))
             shape = _parsed(client.get(listing.url(config)).content) if config else None  # a refusal is no config
-            parameters = listing.parameters or _ranged(client, listing, shards)
+            parameters = listing.parameters or _ranged(client, listing)
     except WeightsError:
         return Weights(total, listing.parameters)
     return Weights(total, parameters, shape)
 
 
-def _ranged(client: httpx.Client, listing: Listing, shards: Iterable[File]) -> Counts:
-    asked = list(shards)
-    if len(asked) > _MOST_SHARDS:
+def _remote_tag(listing: TagListing, timeout_s: float) -> Weights:
+    layers = [layer for layer in listing.layers if layer.is_weights]
+    total = sum(layer.size_bytes for layer in layers)
+    model = next((layer for layer in layers if layer.is_model), None)
+    if model is None:
+        return Weights(total)
+    try:
+        with _asking(str(listing.tag), Registry(listing.tag), HEADERS, timeout_s) as client:
+            return Weights(total, shape=_ranged_shape(client, listing.url(model)))
+    except WeightsError:
+        return Weights(total)
+
+
+@contextmanager
+def _asking(what: str, origin: Origin, sent: Mapping[str, str], timeout_s: float) -> Iterator[httpx.Client]:
+    import httpx
+
+    with (
+        explained(f"ask for {what}", origin),
+        httpx.Client(headers=dict(sent), timeout=timeout_s, follow_redirects=True) as client,
+    ):
+        yield client
+
+
+def _ranged(client: httpx.Client, listing: Listing) -> Counts:
+    asked = weights_of(listing.files)
+    if len(asked) > _MOST_SHARDS or any(not file.name.endswith(SAFETENSORS) for file in asked):
         return {}
     return _sum([_ranged_counts(client, listing.url(shard)) for shard in asked])
 
@@ -127,11 +183,7 @@ def _ranged_counts(client: httpx.Client, url: str) -> Counts | None:
     def read(start: int, length: int) -> bytes:
         nonlocal known
         if len(known) < start + length:
-            last = max(start + length, _FIRST_BYTES) - 1
-            with client.stream("GET", url, headers={"Range": f"bytes=0-{last}"}) as answer:
-                if answer.status_code != 206:  # all of it would come
-                    raise ValueError("the hub sends no parts of files")
-                known = answer.read()
+            known = _start(client, url, max(start + length, _FIRST_BYTES))
         return known[start : start + length]
 
     try:
@@ -140,8 +192,19 @@ def _ranged_counts(client: httpx.Client, url: str) -> Counts | None:
         return None
 
 
-def _safetensors(files: Iterable[File]) -> list[File]:
-    return [file for file in files if file.name.endswith(".safetensors")]
+def _ranged_shape(client: httpx.Client, url: str) -> Shape | None:
+    try:
+        return shape_of_gguf(gguf_facts_of_start(_start(client, url, _FIRST_BYTES)))
+    except ValueError:
+        return None
+
+
+def _start(client: httpx.Client, url: str, length: int) -> bytes:
+    """The first bytes of a file. Raises ValueError where all of it would come."""
+    with client.stream("GET", url, headers={"Range": f"bytes=0-{length - 1}"}) as answer:
+        if answer.status_code != 206:
+            raise ValueError("the hub sends no parts of files")
+        return answer.read()
 
 
 def _sum(counts: Iterable[Mapping[str, int] | None]) -> dict[str, int]:

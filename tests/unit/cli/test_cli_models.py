@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -80,21 +81,24 @@ def configured(tmp_path: Path) -> None:
 
 
 def rows(text: str) -> list[list[str]]:
-    return [line.split() for line in text.splitlines()]
+    """The words of each line, of the first table."""
+    return [line.split() for line in text.partition("\n\n")[0].splitlines()]
 
 
 @pytest.mark.usefixtures("configured")
 def test_models_are_listed_without_a_daemon(run: Run) -> None:
     assert rows(run("model", "list").stdout) == [
-        ["MODEL", "ENGINE", "STATE", "PULLED", "ALIASES", "SOURCE"],
-        ["tiny", "vllm", "-", "-", "gpt-4o-mini", "owner/tiny"],
-        ["mine", "custom", "-", "-", "-", "-"],
+        ["MODEL", "ENGINE", "KIND", "STATE", "DISK", "MEMORY", "ALIASES", "SOURCE"],
+        ["tiny", "vllm", "text", "-", "not", "here", "1.0", "GiB", "gpt-4o-mini", "owner/tiny"],
+        ["mine", "custom", "any", "-", "-", "1.0", "GiB", "-", "-"],
     ]
 
 
 def test_a_virtual_model_is_listed_and_has_no_weights(run: Run, tmp_path: Path) -> None:
     (tmp_path / "modelgrid.yaml").write_text(CONFIG + "virtual: {smart: {models: [tiny, mine], aliases: [gpt-4o]}}\n")
-    assert rows(run("model", "list").stdout)[-1] == ["smart", "virtual", "-", "-", "gpt-4o", "tiny,", "mine"]
+    assert rows(run("model", "list").stdout)[-1] == [
+        *("smart", "virtual", "any", "-", "-", "-", "gpt-4o", "tiny,", "mine")
+    ]
     pulled = run("model", "pull", "gpt-4o")
     assert (pulled.returncode, pulled.stderr) == (
         1,
@@ -104,7 +108,7 @@ def test_a_virtual_model_is_listed_and_has_no_weights(run: Run, tmp_path: Path) 
 
 @pytest.mark.usefixtures("configured")
 def test_models_are_listed_with_their_state_while_modelgrid_runs(run: Run, control: FakeControl) -> None:
-    assert [row[2] for row in rows(run("model", "list").stdout)[1:]] == ["-", "ready"]
+    assert [row[3] for row in rows(run("model", "list").stdout)[1:]] == ["-", "ready"]
     listed = json.loads(run("model", "list", "--json").stdout)
     assert [(model["name"], model["state"]) for model in listed["models"]] == [("tiny", None), ("mine", "ready")]
     assert listed["unused"] == []
@@ -129,7 +133,7 @@ def test_weights_that_no_model_uses_are_listed_apart(run: Run, hub: dict[str, st
     (tmp_path / "modelgrid.yaml").write_text("models: {}\n")
     shown = run("model", "list").stdout
     assert "pulled, and used by no model" in shown
-    assert rows(shown)[-1][0] == "owner/tiny"
+    assert re.search(r"^owner/tiny +3.0 KiB +/", shown, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("configured")
@@ -164,5 +168,5 @@ def test_what_needs_no_pull_is_said(run: Run) -> None:
     done = run("model", "pull", "stand-in")
     assert (done.returncode, done.stdout) == (
         0,
-        "stand-in needs no pull: its source is stand-in, which is not on a hub\n",
+        "stand-in needs no pull: its source is stand-in, which has no files of its own\n",
     )

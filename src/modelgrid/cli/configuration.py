@@ -59,7 +59,11 @@ def show(named: Path | None, running: bool) -> None:
 @ask.config_option
 def check(named: Path | None) -> None:
     """Check the configuration, and tell everything that is wrong with it at once, with its place."""
+    from modelgrid.engines import ENGINES
+
     loaded = ask.configuration(named)
+    for warning in ENGINES.refused:
+        click.echo(f"warning: {warning}", err=True)
     count = len(loaded.models)
     models = f"{count} model{'' if count == 1 else 's'}"
     virtual = f", {len(loaded.virtual)} virtual" if loaded.virtual else ""

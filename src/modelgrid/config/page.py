@@ -66,7 +66,7 @@ def reference() -> str:
 
 def _engines() -> str:
     lines = ["\n## Engines", "", "| engine | |", "| --- | --- |"]
-    lines += [f"| `{name}` | {engine.summary} |" for name, engine in ENGINES.items()]
+    lines += [f"| `{name}` | {engine.summary} |" for name, engine in ENGINES.own.items()]
     return "\n".join(lines) + "\n"
 
 

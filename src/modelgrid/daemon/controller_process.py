@@ -18,6 +18,7 @@ from modelgrid.config import Config, GatewayConfig
 from modelgrid.config.paths import Paths
 from modelgrid.controller import Controller, Launches, Settings
 from modelgrid.daemon.config_file import ConfigFile
+from modelgrid.engines import ENGINES
 from modelgrid.hardware import GpuMeter, measure_machine
 from modelgrid.runtimes import Environments, ProcessRuntime, RemoteRuntime, torch_wheel
 from modelgrid.runtimes.runtime import Runtime
@@ -94,6 +95,8 @@ async def _serve(controller: Controller, store: Store, paths: Paths) -> None:
         loop.add_signal_handler(number, controller.stop)
     over = asyncio.Event()
     log.info("controller.started", pid=os.getpid())
+    for why in ENGINES.refused:
+        log.warning("engine.refused", why=why)
     async with asyncio.TaskGroup() as group:
         api = group.create_task(serve_api(create_app(controller, store), paths.api_socket, over))
         try:

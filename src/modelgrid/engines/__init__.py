@@ -1,4 +1,7 @@
-"""Engines: one file a kind of model server. A new one is a file, and its row here and in the contract tests."""
+"""Engines: one file a kind of model server. A new one is a file, and its row here and in the contract tests.
+
+Packages can bring some, too: see `modelgrid.engines.registry`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from modelgrid.engines.embeddings import EMBEDDINGS
 from modelgrid.engines.engine import Engine, Problem
 from modelgrid.engines.llamacpp import Llamacpp
 from modelgrid.engines.ollama import Ollama
+from modelgrid.engines.registry import Engines
 from modelgrid.engines.remote import Remote
 from modelgrid.engines.sglang import Sglang
 from modelgrid.engines.tgi import Tgi
@@ -14,13 +18,12 @@ from modelgrid.engines.transformers import Transformers
 from modelgrid.engines.vllm import Vllm
 from modelgrid.engines.vllm_omni import VllmOmni
 
-ENGINES: dict[str, Engine] = {
-    engine.name: engine
-    for engine in (
+ENGINES = Engines(
+    (
         *(Vllm(), Sglang(), VllmOmni(), Llamacpp(), Ollama(), Tgi(), Transformers()),
         *(EMBEDDINGS,),
         *(Custom(), Remote()),
     )
-}
+)
 
 __all__ = ["ENGINES", "Engine", "Problem"]

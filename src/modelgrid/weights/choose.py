@@ -24,7 +24,7 @@ _OTHER_RUNTIMES = frozenset(
     {".h5", ".msgpack", ".ot", ".onnx", ".onnx_data", ".pb", ".tflite", ".mlmodel", ".npz", ".engine", ".llamafile"}
 )
 _OTHER_FOLDERS = frozenset({"onnx", "openvino", "coreml", "flax", "tf", "original", "metal", "mlx", "runs"})
-_OTHER_NAMES = re.compile(r"openvino_.*|model\.onnx.*|\.git.*")
+_OTHER_NAMES = re.compile(r"openvino_.*|model\.onnx.*")
 _BUNDLES = (".mlpackage", ".mlmodelc")  # folders of CoreML's
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".webm", ".mov", ".pdf"})  # of the model card
 _OF_TRAINING = re.compile(r"(optimizer|scheduler|scaler|rng_state.*|training_args)(\.(bin|pt|pth))?")
@@ -56,8 +56,11 @@ def choose_files(
     `components` are the folders that the repository's model_index.json names, where it has one and that could be read.
     `pick` is the GGUF file or the quantisation to have; without it a repository of GGUF files only has one chosen.
     """
-    usable = [file for file in files if not _is_for_others(file)]
+    there = [file for file in files if not _is_beside(file)]
+    usable = [file for file in there if not _is_for_others(file)]
     weights = [file for file in usable if _suffix(file) in WEIGHTS]
+    if not weights and not pick:
+        return there  # a model for another runtime, which somebody's own engine may have
     ggufs = [file for file in weights if _suffix(file) == GGUF]
     if pick or len(ggufs) == len(weights):
         chosen = choose_gguf(ggufs, pick)
@@ -71,7 +74,10 @@ def choose_files(
 
 def weights_of(files: Iterable[File]) -> list[File]:
     """The weights among `files`."""
-    return [file for file in files if _suffix(file) in WEIGHTS]
+    there = list(files)
+    return [file for file in there if _suffix(file) in WEIGHTS] or [
+        file for file in there if _suffix(file) in _OTHER_RUNTIMES
+    ]
 
 
 def weights_bytes(files: Iterable[File]) -> int:
@@ -136,15 +142,20 @@ def _belongs(file: File, components: Collection[str] | None) -> bool:
     return components is None or not folder or folder.partition("/")[0] in components
 
 
+def _is_beside(file: File) -> bool:
+    """What no engine reads: the model card's pictures, and what training has left."""
+    path = PurePosixPath(file.name)
+    if _OF_TRAINING.fullmatch(path.name) or any(_CHECKPOINT.fullmatch(folder) for folder in path.parts[:-1]):
+        return True
+    return path.suffix.lower() in _PICTURES or path.name.startswith(".git")
+
+
 def _is_for_others(file: File) -> bool:
     path = PurePosixPath(file.name)
     folders = path.parts[:-1]
     if _OTHER_FOLDERS & set(folders) or any(folder.endswith(_BUNDLES) for folder in folders):
         return True
-    if any(_CHECKPOINT.fullmatch(folder) for folder in folders) or _OF_TRAINING.fullmatch(path.name):
-        return True
-    suffix = path.suffix.lower()
-    return suffix in _OTHER_RUNTIMES or suffix in _PICTURES or bool(_OTHER_NAMES.fullmatch(path.name))
+    return path.suffix.lower() in _OTHER_RUNTIMES or bool(_OTHER_NAMES.fullmatch(path.name))
 
 
 def _folder(file: File) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
-from modelgrid.weights.choose import PIPELINE, File, choose_files
+from modelgrid.weights.choose import PIPELINE, File, choose_files, weights_of
 from modelgrid.weights.explain import Hub, endpoint, explained
 from modelgrid.weights.ggufs import first_shard
 from modelgrid.weights.source import HubModel, WeightsError
@@ -52,7 +52,7 @@ def list_files(model: HubModel, timeout_s: float) -> Listing:
         files = choose_files(there, components, model.pick)
     except WeightsError as error:
         raise WeightsError(f"cannot pull {model}: {error}") from None
-    if not files:
+    if not weights_of(files):
         raise WeightsError(f"cannot pull {model}: the hub has no files of it that an engine could load")
     counted = info.safetensors.parameters if info.safetensors and not model.pick else {}
     return Listing(model, revision, tuple(files), counted)

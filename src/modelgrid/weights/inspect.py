@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelgrid.spec import Unknown
 from modelgrid.spec.weights import Weights
-from modelgrid.weights.choose import PIPELINE, SAFETENSORS, weights_of
+from modelgrid.weights.choose import PICKLES, PIPELINE, SAFETENSORS, weights_of
 from modelgrid.weights.source import GGUF, WeightsError
 from modelgrid.weights.weigh import files_in, weigh_held
 
@@ -19,7 +19,7 @@ class Content:
     """Weights at a path."""
 
     path: Path
-    format: str  # safetensors, GGUF, diffusers, CTranslate2, PyTorch
+    format: str  # safetensors, GGUF, diffusers, CTranslate2, ONNX, PyTorch; ?: of another kind
     size_bytes: int  # of the weights in it
     weights: Weights
 
@@ -28,14 +28,14 @@ def inspect(path: Path) -> Content:
     """What an engine would find at `path`. Raises WeightsError where that is nothing."""
     if not path.exists():
         raise WeightsError(f"cannot find {path}: there is nothing at this path (check the model's source)")
+    if path.is_file() and path.suffix.lower() != GGUF:
+        raise WeightsError(f"cannot load {path}: of single files only {GGUF} has all of a model (name its folder)")
     found = weigh_held(str(path), path)
     if found is None or isinstance(found, Unknown):
         raise WeightsError(
             f"cannot load {path}: it holds no weights (it takes {SAFETENSORS}, {GGUF} or .bin files, "
             "with the config.json that belongs to them)"
         )
-    if path.is_file() and path.suffix.lower() != GGUF:
-        raise WeightsError(f"cannot load {path}: of single files only {GGUF} has all of a model (name its folder)")
     return Content(path, _format(path), found.size_bytes, found)
 
 
@@ -49,6 +49,7 @@ def _format(path: Path) -> str:
     if "model.bin" in names and names & _CTRANSLATE2:
         return "CTranslate2"
     suffixes = {Path(file.name).suffix for file in weights_of(files)}
-    if GGUF in suffixes:
-        return "GGUF"
-    return "safetensors" if SAFETENSORS in suffixes else "PyTorch"
+    for suffix, word in ((GGUF, "GGUF"), (SAFETENSORS, "safetensors"), (".onnx", "ONNX")):
+        if suffix in suffixes:
+            return word
+    return "PyTorch" if suffixes & PICKLES else "?"

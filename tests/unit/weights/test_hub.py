@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
 
 import pytest
 
+from hubs import Hub
 from modelgrid.spec import Unknown
 from modelgrid.spec.weights import Weights
 from modelgrid.weights import (
@@ -23,9 +23,6 @@ from modelgrid.weights import (
     resolve,
     weigh,
 )
-
-if TYPE_CHECKING:
-    from unit.weights.conftest import Hub
 
 WEIGHTS = bytes(range(256)) * 4096 * 12  # more than one of the pieces that the library fetches
 
@@ -74,17 +71,18 @@ def test_pull_twice_asks_the_hub_once(hub: Hub, model: str, tmp_path: Path) -> N
 
 def test_two_pulls_at_once_fetch_once(hub: Hub, model: str, tmp_path: Path) -> None:
     second: list[Future[Path]] = []
+    told: SimpleQueue[str] = SimpleQueue()
 
     def meanwhile(progress: Progress) -> None:
         if not second:
-            second.append(pool.submit(pull, model, tmp_path, nothing))
-            with (tmp_path / ".locks" / "owner%2Ftiny").open() as lock, pytest.raises(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            second.append(pool.submit(pull, model, tmp_path, lambda step: told.put(str(step))))
+            assert told.get(timeout=30) == "another process is pulling it"
 
     with ThreadPoolExecutor(1) as pool:
         folder = pull(model, tmp_path, meanwhile)
         assert second[0].result() == folder
-    assert len([path for _, path, _ in hub.asked if path.endswith("/model.safetensors")]) == 1
+    assert hub.files_asked().count("model.safetensors") == 1
+    assert told.empty()
 
 
 class BrokenOff(Exception):
@@ -281,3 +279,113 @@ def test_what_is_not_there_or_not_ours_is_not_removed(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="its files are not ours to delete"):
         remove(str(tmp_path), tmp_path)
     assert tmp_path.is_dir()
+
+
+@pytest.fixture
+def quantised(hub: Hub) -> str:
+    hub.models["owner/tiny-GGUF"] = {
+        "README.md": b"about",
+        "tiny-Q4_K_M.gguf": b"GGUF four",
+        "tiny-Q8_0-00001-of-00002.gguf": b"GGUF eight",
+        "tiny-Q8_0-00002-of-00002.gguf": b"GGUF eight and more",
+        "mmproj-F16.gguf": b"GGUF eyes",
+    }
+    return "owner/tiny-GGUF"
+
+
+@pytest.mark.parametrize(
+    ("pick", "folder", "entry", "fetched"),
+    [
+        ("", "tiny-GGUF", "tiny-Q4_K_M.gguf", {"README.md", "tiny-Q4_K_M.gguf", "mmproj-F16.gguf"}),
+        (
+            *(":q8_0", "tiny-GGUF--Q8_0", "tiny-Q8_0-00001-of-00002.gguf"),
+            {"README.md", "tiny-Q8_0-00001-of-00002.gguf", "tiny-Q8_0-00002-of-00002.gguf", "mmproj-F16.gguf"},
+        ),
+        (
+            *(":tiny-Q4_K_M.gguf", "tiny-GGUF--tiny-Q4_K_M.gguf", "tiny-Q4_K_M.gguf"),
+            {"README.md", "tiny-Q4_K_M.gguf"},
+        ),
+    ],
+)
+def test_of_a_repository_of_gguf_files_one_model_is_pulled_and_named_by_its_file(
+    hub: Hub, quantised: str, tmp_path: Path, pick: str, folder: str, entry: str, fetched: set[str]
+) -> None:
+    source = f"{quantised}{pick}"
+    path = pull(source, tmp_path, nothing)
+    assert path == tmp_path / "owner" / folder / entry == resolve(source, tmp_path)
+    assert set(hub.files_asked()) == fetched
+    (held,) = list_weights(tmp_path)
+    assert held.path == path
+    assert resolve(held.source, tmp_path) == path
+    remove(held.source, tmp_path)
+    assert not (tmp_path / "owner").exists()
+
+
+def test_quantisations_lie_side_by_side(hub: Hub, quantised: str, tmp_path: Path) -> None:
+    for pick in ("", ":Q8_0"):
+        pull(f"{quantised}{pick}", tmp_path, nothing)
+    assert [held.source for held in list_weights(tmp_path)] == [quantised, f"{quantised}:Q8_0"]
+    remove(quantised, tmp_path)
+    assert [held.source for held in list_weights(tmp_path)] == [f"{quantised}:Q8_0"]
+
+
+def test_a_quantisation_that_is_not_there_is_told_with_those_that_are(hub: Hub, quantised: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as failure:
+        pull(f"{quantised}:Q5_K_M", tmp_path, nothing)
+    assert str(failure.value) == "cannot pull owner/tiny-GGUF:Q5_K_M: it has no Q5_K_M (there is Q4_K_M, Q8_0)"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_refusal_that_passes_is_waited_out(hub: Hub, model: str, tmp_path: Path, status: int) -> None:
+    hub.refusals = [(status, {"Retry-After": "0"})] * 3
+    assert (pull(model, tmp_path, nothing) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_refusal_that_stays_is_told_after_a_few_tries(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.refusals = [(429, {"Retry-After": "0"})] * 100
+    with pytest.raises(WeightsError) as failure:
+        pull(model, tmp_path, nothing)
+    assert str(failure.value) == (
+        f"cannot pull owner/tiny: {hub.url} says that it was asked too often "
+        "(try again in 0 s; with HF_TOKEN set it allows more)"
+    )
+    assert len(hub.refusals) == 95
+
+
+def test_a_hub_that_was_asked_too_often_says_when_to_come_back(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.status, hub.headers = 429, {"Retry-After": "120"}
+    with pytest.raises(WeightsError, match=r"was asked too often \(try again in 120 s; with HF_TOKEN set"):
+        pull(model, tmp_path, nothing)
+
+
+@pytest.mark.parametrize("lie", [100, -100])
+def test_a_size_that_is_a_lie_ends_the_pull(hub: Hub, model: str, tmp_path: Path, lie: int) -> None:
+    hub.claimed["model.safetensors"] = len(WEIGHTS) + lie
+    with pytest.raises(WeightsError, match=r"cannot pull model.safetensors: it has .* that were announced"):
+        pull(model, tmp_path, nothing)
+    assert resolve(model, tmp_path) is None
+    del hub.claimed["model.safetensors"]
+    assert (pull(model, tmp_path, nothing) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_what_is_being_pulled_is_not_removed(hub: Hub, model: str, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def meanwhile(progress: Progress) -> None:
+        if progress.file == "model.safetensors" and not refused:
+            with pytest.raises(WeightsError) as failure:
+                remove(model, tmp_path)
+            refused.append(str(failure.value))
+
+    assert pull(model, tmp_path, meanwhile).is_dir()
+    assert refused == ["cannot remove owner/tiny: it is being pulled now (stop that first)"]
+
+
+def test_what_was_begun_is_listed_and_can_be_removed(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.claimed_sha256["model.safetensors"] = "0" * 64
+    with pytest.raises(WeightsError):
+        pull(model, tmp_path, nothing)
+    (begun,) = list_weights(tmp_path)
+    assert (begun.source, begun.is_whole) == (model, False)
+    assert remove(model, tmp_path) == begun.size_bytes
+    assert list_weights(tmp_path) == []

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from hubs import Hub
 from modelgrid.spec import Unknown
 from modelgrid.spec.weights import Shape, Weights
-from modelgrid.weights import weigh
+from modelgrid.weights import WeightsError, inspect, pull, weigh
 from modelgrid.weights.headers import gguf_facts, safetensors_counts
 from modelgrid.weights.shape import shape_of_config
-
-if TYPE_CHECKING:
-    from unit.weights.conftest import Hub
+from weight_files import gguf, safetensors
 
 LLAMA_8B = {
     "architectures": ["LlamaForCausalLM"],
@@ -29,38 +28,17 @@ LLAMA_8B = {
     "vocab_size": 128256,
 }
 SHAPE_8B = Shape(65536, 0, 131072, 2 * 14336 + 4 * 4096, 128256)
+GGUF_8B = {
+    "general.architecture": "llama",
+    "llama.block_count": 32,
+    "llama.embedding_length": 4096,
+    "llama.feed_forward_length": 14336,
+    "llama.attention.head_count": 32,
+    "llama.attention.head_count_kv": 8,
+    "llama.context_length": 131072,
+    "llama.rope.freq_base": 500000.0,
+}
 TINY = {"a": ("BF16", [2, 3]), "b": ("F32", [4]), "c": ("BF16", [])}
-
-
-def safetensors(tensors: dict[str, tuple[str, list[int]]], data: bytes = b"", padding: int = 0) -> bytes:
-    header: dict[str, Any] = {
-        name: {"dtype": dtype, "shape": shape, "data_offsets": [0, 0]} for name, (dtype, shape) in tensors.items()
-    }
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode() + b" " * padding
-    return struct.pack("<Q", len(text)) + text + data
-
-
-def gguf(pairs: dict[str, Any], tensors: dict[str, list[int]]) -> bytes:
-    made = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(pairs))
-    for name, value in pairs.items():
-        made += gguf_text(name) + gguf_value(value)
-    for name, shape in tensors.items():
-        made += gguf_text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 12, 0)
-    return made
-
-
-def gguf_text(text: str) -> bytes:
-    return struct.pack("<Q", len(text.encode())) + text.encode()
-
-
-def gguf_value(value: Any) -> bytes:
-    if isinstance(value, str):
-        return struct.pack("<I", 8) + gguf_text(value)
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(gguf_text, value))
-    if isinstance(value, list):
-        return struct.pack(f"<IIQ{len(value)}I", 9, 4, len(value), *value)
-    return struct.pack("<If", 6, value) if isinstance(value, float) else struct.pack("<II", 4, value)
 
 
 @pytest.fixture
@@ -100,14 +78,7 @@ def test_a_config_that_says_nothing_leaves_the_shape_open(folder: Path, tmp_path
 
 def test_gguf_tells_its_shape(tmp_path: Path) -> None:
     pairs = {
-        "general.architecture": "llama",
-        "llama.block_count": 32,
-        "llama.embedding_length": 4096,
-        "llama.feed_forward_length": 14336,
-        "llama.attention.head_count": 32,
-        "llama.attention.head_count_kv": 8,
-        "llama.context_length": 131072,
-        "llama.rope.freq_base": 500000.0,
+        **GGUF_8B,
         "tokenizer.ggml.tokens": ["a", "bc", "é"],
         "tokenizer.ggml.token_type": [1, 1, 6],
     }
@@ -218,3 +189,91 @@ def test_what_is_nowhere_is_unknown(tmp_path: Path) -> None:
 )
 def test_shapes(config: dict[str, Any], expected: Shape) -> None:
     assert shape_of_config(config) == expected
+
+
+def test_a_hubs_gguf_file_tells_its_shape_by_its_first_bytes(hub: Hub, tmp_path: Path) -> None:
+    words = [f"word{number}" for number in range(40_000)]  # longer than what is asked for
+    file = gguf({**GGUF_8B, "tokenizer.ggml.tokens": words, "tokenizer.ggml.scores": [1] * 40_000}, {"a": [4]})
+    hub.models["owner/tiny-GGUF"] = {
+        "tiny-Q4_K_M.gguf": file,
+        "tiny-Q8_0.gguf": file + file,
+        "mmproj-F16.gguf": b"eyes",
+    }
+    shape = Shape(65536, 0, 131072, 2 * 14336 + 4 * 4096, 40_000)
+    assert weigh("owner/tiny-GGUF", tmp_path) == Weights(len(file) + 4, shape=shape)
+    assert weigh("owner/tiny-GGUF:Q8_0", tmp_path) == Weights(2 * len(file) + 4, shape=shape)
+    assert weigh("owner/tiny-GGUF:tiny-Q8_0.gguf", tmp_path) == Weights(2 * len(file), shape=shape)
+    assert {asked for _, path, asked in hub.asked if path.endswith(".gguf")} == {"bytes=0-262143"}
+
+
+def test_a_gguf_model_in_shards_is_weighed_whole(tmp_path: Path) -> None:
+    first, second = tmp_path / "m-Q8_0-00001-of-00002.gguf", tmp_path / "m-Q8_0-00002-of-00002.gguf"
+    first.write_bytes(gguf(GGUF_8B, {"a": [4]}))
+    second.write_bytes(b"x" * 500)
+    (tmp_path / "m-Q4_0.gguf").write_bytes(b"y" * 700)
+    weights = weigh(str(first), tmp_path)
+    assert isinstance(weights, Weights)
+    assert (weights.size_bytes, weights.shape is not None) == (first.stat().st_size + 500, True)
+
+
+def test_a_pipeline_is_weighed_by_the_folders_that_it_names(hub: Hub, tmp_path: Path) -> None:
+    one, other = safetensors(TINY, b"x" * 100), safetensors({"d": ("F32", [10])}, b"x" * 40)
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "X"], "vae": ["diffusers", "Y"], "guide": None}
+    hub.models["owner/pictures"] = {
+        "model_index.json": json.dumps(index).encode(),
+        "flux1.safetensors": one + other,
+        "transformer/diffusion_pytorch_model.safetensors": one,
+        "transformer/diffusion_pytorch_model.fp16.safetensors": one,
+        "vae/diffusion_pytorch_model.safetensors": other,
+        "vae_1_0/diffusion_pytorch_model.safetensors": other,
+    }
+    expected = Weights(len(one) + len(other), {"BF16": 7, "F32": 14})
+    assert weigh("owner/pictures", tmp_path) == expected
+    folder = pull("owner/pictures", tmp_path, lambda _: None)
+    assert not (folder / "flux1.safetensors").exists()
+    assert weigh("owner/pictures", tmp_path) == expected
+    for name, content in hub.models["owner/pictures"].items():  # as somebody's own clone has them
+        file = tmp_path / "clone" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    assert weigh(str(tmp_path / "clone"), tmp_path) == expected
+
+
+def test_numbers_of_a_part_do_not_pass_for_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "2_Dense").mkdir()
+    (tmp_path / "model.safetensors").write_bytes(safetensors(TINY, b"x" * 30))
+    (tmp_path / "2_Dense" / "pytorch_model.bin").write_bytes(b"x" * 2000)
+    size = (tmp_path / "model.safetensors").stat().st_size + 2000
+    assert weigh(str(tmp_path), tmp_path) == Weights(size)
+
+
+@pytest.mark.parametrize(
+    ("files", "format"),
+    [
+        ({"config.json": b"{}", "model.safetensors": safetensors(TINY)}, "safetensors"),
+        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, "PyTorch"),
+        ({"config.json": b"{}", "model.bin": b"x", "vocabulary.json": b"[]"}, "CTranslate2"),
+        ({"a.Q8_0.gguf": b"GGUF"}, "GGUF"),
+        (
+            {"model_index.json": b'{"unet": ["diffusers", "X"]}', "unet/model.safetensors": safetensors(TINY)},
+            "diffusers",
+        ),
+        ({"model.onnx": b"x"}, "ONNX"),
+    ],
+)
+def test_a_path_is_told_by_its_format(tmp_path: Path, files: dict[str, bytes], format: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    assert inspect(tmp_path).format == format
+
+
+def test_a_path_without_weights_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    for path, says in (
+        (tmp_path, "it holds no weights"),
+        (tmp_path / "notes.txt", "of single files only .gguf has all of a model"),
+        (tmp_path / "missing", "there is nothing at this path"),
+    ):
+        with pytest.raises(WeightsError, match=says):
+            inspect(path)

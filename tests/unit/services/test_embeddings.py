@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from modelgrid.services.embeddings import Asked, Embeddings, pack, read_request, shorten
-from modelgrid.services.service import Options, ServiceError
-from modelgrid.services.weights import find_weights
+from modelgrid.services.embeddings import GATHERED_LIMIT, Embeddings, pack, shorten
+from modelgrid.services.service import Options
+from modelgrid.services.work import Caller, Left, Turn
 
 
 class Tokenizer:
@@ -25,17 +25,17 @@ class Tokenizer:
     def __len__(self) -> int:
         return 100
 
-    def __call__(self, texts: list[str], truncation: bool, max_length: int | None) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[0, *range(len(text.split()))][: max_length if truncation else None] for text in texts]}
+    def __call__(self, texts: list[str], truncation: bool, verbose: bool) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[0, *range(len(text.split()))] for text in texts]}
 
     def decode(self, tokens: list[int], skip_special_tokens: bool) -> str:
         return " ".join(f"w{token}" for token in tokens)
 
 
-class Vectors(list[list[float]]):
+class Vectors(list[Any]):
     """What the library answers: an array."""
 
-    def tolist(self) -> list[list[float]]:
+    def tolist(self) -> list[Any]:
         return list(self)
 
 
@@ -44,9 +44,12 @@ class Model:
 
     tokenizer = Tokenizer()
     max_seq_length = 5
+    similarity_fn_name = "cosine"
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.roles: list[str] = []
+        self.are_unit: list[bool] = []
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
@@ -54,13 +57,26 @@ class Model:
     def get_embedding_dimension(self) -> int:
         return 3
 
-    def encode(self, texts: list[str], batch_size: int, show_progress_bar: bool) -> Vectors:
+    def encode(self, texts: list[str], *, role: str = "", normalize_embeddings: bool, **more: object) -> Vectors:
         self.entered.set()
         assert self.gate.wait(20)
         if "break" in texts:
             raise RuntimeError("a matrix is broken")
+        if "large" in texts:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] data. DefaultCPUAllocator: can't allocate memory")
         self.batches.append(texts)
+        self.roles.append(role)
+        self.are_unit.append(normalize_embeddings)
         return Vectors([[float(len(text)), 3.0, 4.0] for text in texts])
+
+    def encode_query(self, texts: list[str], **more: Any) -> Vectors:
+        return self.encode(texts, role="query", **more)
+
+    def encode_document(self, texts: list[str], **more: Any) -> Vectors:
+        return self.encode(texts, role="document", **more)
+
+    def similarity_pairwise(self, queries: list[list[float]], documents: list[list[float]]) -> Vectors:
+        return Vectors([1 / (1 + abs(a[0] - b[0])) for a, b in zip(queries, documents, strict=True)])
 
 
 class Ready(Embeddings):
@@ -114,15 +130,20 @@ def test_fewer_dimensions_have_length_one(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
-        ({}, "input", "'input' must be a string"),
-        ({"input": []}, "input", "'input' is empty"),
-        ({"input": ""}, "input", "'input' holds an empty string"),
-        ({"input": ["a", 1]}, "input", "'input' must be a string"),
-        ({"input": [100]}, "input", "input holds tokens outside of this model's vocabulary of 100"),
-        ({"input": ["a"] * 2049}, "input", "'input' has 2049 items, at most 2048 are taken"),
-        ({"input": "a", "encoding_format": "hex"}, "encoding_format", "must be float or base64, not 'hex'"),
-        ({"input": "a", "dimensions": 4}, "dimensions", "'dimensions' must be a number from 1 to 3"),
-        ({"input": "a", "dimensions": True}, "dimensions", "'dimensions' must be a number from 1 to 3"),
+        ({}, "input", "'input' is missing"),
+        ({"input": []}, "input", "cannot read 'input': it is empty"),
+        ({"input": ""}, "input", "cannot read 'input': it holds an empty string"),
+        ({"input": None}, "input", "cannot read 'input': it must be a string"),
+        ({"input": ["a", 1]}, "input", "cannot read 'input': it must be a string"),
+        ({"input": [True]}, "input", "cannot read 'input': it must be a string"),
+        ({"input": [100]}, "input", "'input' holds tokens outside of this model's vocabulary of 100"),
+        ({"input": [[7], [-1]]}, "input", "'input' holds tokens outside of this model's vocabulary of 100"),
+        ({"input": ["a"] * 2049}, "input", "it has 2049 items, at most 2048 are taken"),
+        ({"input": "a", "encoding_format": "hex"}, "encoding_format", "should be 'float' or 'base64'"),
+        ({"input": "a", "dimensions": 4}, "dimensions", "it must be a number from 1 to 3, which mini has"),
+        ({"input": "a", "dimensions": 0}, "dimensions", "greater than or equal to 1"),
+        ({"input": "a", "dimensions": True}, "dimensions", "should be a valid integer"),
+        ({"input": "a", "input_type": "song"}, "input_type", "should be 'query'"),
         ({"input": ["a", "a b c d e"]}, "input", "cannot embed input 1: it has 6 tokens, mini takes 5"),
     ],
 )
@@ -140,7 +161,7 @@ def test_requests_that_come_while_it_computes_are_computed_together(service: Rea
         first = pool.submit(ask, client, input="a")
         assert model.entered.wait(10)
         rest = [pool.submit(ask, client, input=text) for text in ("bb", "ccc", "dddd")]
-        while len(service._waiting) < 3:
+        while service._together.waiting < 3:
             pass
         model.gate.set()
         sizes = [answer.result()["data"][0]["embedding"][0] for answer in (first, *rest)]
@@ -154,19 +175,62 @@ def test_one_batch_that_fails_does_not_end_the_service(client: TestClient) -> No
     assert ask(client, input="a")["data"][0]["embedding"] == [1.0, 3.0, 4.0]
 
 
-def test_a_request_is_read_once_and_checked() -> None:
-    body = {"input": "a", "encoding_format": None, "dimensions": 2, "user": "x"}
-    assert read_request(body, str, 3) == Asked(("a",), 2, False)
-    with pytest.raises(ServiceError):
-        read_request({"input": None}, str, 3)
+def test_what_is_asked_for_may_be_null(client: TestClient) -> None:
+    body = {"input": "ab", "encoding_format": None, "dimensions": None, "input_type": None, "user": "x"}
+    assert ask(client, **body)["data"][0]["embedding"] == [2.0, 3.0, 4.0]
+
+
+def test_questions_and_what_may_answer_them_are_told_apart(service: Ready, client: TestClient) -> None:
+    for input_type in ("query", "search_query", "document", "search_document", "passage"):
+        ask(client, input="a", input_type=input_type)
+    ask(client, input="a")
+    assert service._model.roles == ["query", "query", "document", "document", "document", ""]
+
+
+def test_vectors_have_length_one_unless_the_model_is_made_for_products(service: Ready, client: TestClient) -> None:
+    ask(client, input="a")
+    service._model.similarity_fn_name = "dot"
+    ask(client, input="a")
+    assert service._model.are_unit == [True, False]
+
+
+def test_it_shortens_what_is_too_long_when_it_is_told_to(service: Ready, client: TestClient) -> None:
+    service._truncates = True
+    answer = ask(client, input=["a b c d e f", "a"])
+    assert len(answer["data"]) == 2
+    assert answer["usage"]["prompt_tokens"] == 5 + 2
+
+
+def test_out_of_memory_is_told_and_the_service_lives_on(client: TestClient) -> None:
+    answer = client.post("/v1/embeddings", content=b'{"input": "large"}')
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "out_of_memory")
+    assert ask(client, input="a")["data"][0]["embedding"] == [1.0, 3.0, 4.0]
+
+
+def test_a_caller_who_leaves_stops_a_long_computation_between_two_pieces(service: Ready) -> None:
+    service.load()
+    caller = Caller()
+    texts = ["a"] * (GATHERED_LIMIT + 1)
+    assert len(service._encode(texts, None, Turn([caller]))) == len(texts)
+    assert [len(batch) for batch in service._model.batches] == [GATHERED_LIMIT, 1]
+    caller.leave()
+    with pytest.raises(Left):
+        service._encode(texts, None, Turn([caller]))
+    assert len(service._model.batches) == 2
+
+
+def test_documents_are_ranked_by_how_alike_they_are_to_the_query(service: Ready, client: TestClient) -> None:
+    body = {"query": "abc", "documents": ["abcdef", "abc", {"text": "abcd"}]}
+    answer = client.post("/v1/rerank", content=json.dumps(body)).json()
+    assert [(found["index"], found["relevance_score"]) for found in answer["results"]] == [
+        (1, 1.0),
+        (2, 0.5),
+        (0, 0.25),
+    ]
+    assert service._model.roles == ["query", "document"]
+    assert answer["usage"] == {"prompt_tokens": 8, "total_tokens": 8}
 
 
 def test_vectors_of_zeros_stay_zeros() -> None:
     assert shorten([0.0, 0.0, 1.0], 2) == [0.0, 0.0]
     assert pack([1.0]) == base64.b64encode(b"\x00\x00\x80\x3f").decode()
-
-
-def test_weights_are_a_path_or_lie_in_a_package() -> None:
-    assert find_weights("/models/x") == "/models/x"
-    with pytest.raises(FileNotFoundError, match="cannot find weights in the package pytest"):
-        find_weights("package:pytest")

@@ -46,7 +46,7 @@ def make(folder: Path) -> None:
     """Write the model to `folder`."""
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
-    tokenizer = _tokenizer(transformers)
+    tokenizer = make_tokenizer(transformers)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=HIDDEN,
@@ -90,7 +90,7 @@ def _make_chatty(torch: Any, model: Any, tokenizer: Any) -> None:
         out[tokenizer.eos_token_id, after_newline] = -20.0
 
 
-def _tokenizer(transformers: Any) -> Any:
+def make_tokenizer(transformers: Any) -> Any:
     """Byte-level BPE: whatever is written can be read."""
     tokenizers: Any = importlib.import_module("tokenizers")
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())

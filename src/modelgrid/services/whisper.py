@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import itertools
 import json
-import math
+import re
 import shutil
 import sys
 import tempfile
@@ -21,11 +21,14 @@ from typing import Any, Final
 # What is read of a repository on the hub: either format, and what says how to read it.
 PATTERNS: Final = ("*.json", "vocabulary.*", "model.bin", "model.safetensors", "model-*.safetensors")
 CONVERTED: Final = "model.bin"
-KEPT: Final = ("tokenizer.json", "preprocessor_config.json")  # beside the weights, as they are
-LANGUAGE_LIMIT: Final = 5  # characters of a language's token: the longest is <|haw|>, <|yue|> beside it
+KEPT: Final = (
+    "tokenizer.json",
+    "preprocessor_config.json",
+    "generation_config.json",
+)  # beside the weights, as they are
 TIMESTAMP_S: Final = 0.02
-FREE: Final = 2 << 10  # bytes that a header of safetensors surely fits in, times its tensors
 
+_LANGUAGE: Final = re.compile(r"<\|[a-z]{2,3}\|>")
 _TYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "uint16"}  # numpy knows no bfloat16: it is widened
 
 
@@ -54,29 +57,6 @@ def loadable(folder: Path) -> Path:
             _convert(folder, config, _Tensors(found), Path(made))
             _publish(Path(made), where)
     return where
-
-
-def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Any], tokens: list[str]) -> None:
-    """Write `tensors`, numpy arrays by transformers' names, to `folder` as CTranslate2 reads them. `config` is that of
-    the checkpoint with that of its generation, `tokens` the vocabulary in the order of its ids."""
-    specs: Any = importlib.import_module("ctranslate2.specs")
-    spec = specs.WhisperSpec(
-        config["encoder_layers"],
-        config["encoder_attention_heads"],
-        config["decoder_layers"],
-        config["decoder_attention_heads"],
-    )
-    numbers = _Weights(tensors)
-    numbers.encoder(spec.encoder)
-    numbers.decoder(spec.decoder)
-    spec.register_vocabulary(tokens)
-    spec.config.suppress_ids = config.get("suppress_tokens")
-    spec.config.suppress_ids_begin = config.get("begin_suppress_tokens")
-    spec.config.lang_ids = [number for number, token in enumerate(tokens) if _is_language(token)]
-    spec.config.alignment_heads = config.get("alignment_heads") or _last_half(config)
-    spec.validate()
-    spec.optimize(quantization="float16")
-    spec.save(str(folder))
 
 
 class _Weights:
@@ -158,7 +138,7 @@ class _Tensors(Mapping[str, Any]):
         path, start, told = self._places[name]
         dtype = _TYPES.get(told["dtype"])
         if dtype is None:
-            raise NotWhisper(f"cannot read {path}: {name} is of type {told['dtype']} (try: weights in F16, BF16 or F32)")
+            raise NotWhisper(f"cannot read {path}: {name} is {told['dtype']} (try: weights in F16, BF16 or F32)")
         shape, (begin, _) = tuple(told["shape"]), told["data_offsets"]
         found = self._numpy.memmap(path, dtype, "r", start + begin, shape)
         if told["dtype"] == "BF16":
@@ -174,12 +154,34 @@ class _Tensors(Mapping[str, Any]):
 
 def _convert(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Any], into: Path) -> None:
     try:
-        write(into, config, tensors, _vocabulary(folder, config["vocab_size"]))
+        _write(into, config, tensors, _vocabulary(folder, config["vocab_size"]))
     except KeyError as missing:
         raise NotWhisper(f"cannot load {folder}: its weights lack {missing} (try: pull it again)") from None
     for name in KEPT:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, into / name)
+
+
+def _write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Any], tokens: list[str]) -> None:
+    """Write `tensors`, by transformers' names, to `folder` as CTranslate2 reads them."""
+    specs: Any = importlib.import_module("ctranslate2.specs")
+    spec = specs.WhisperSpec(
+        config["encoder_layers"],
+        config["encoder_attention_heads"],
+        config["decoder_layers"],
+        config["decoder_attention_heads"],
+    )
+    weights = _Weights(tensors)
+    weights.encoder(spec.encoder)
+    weights.decoder(spec.decoder)
+    spec.register_vocabulary(tokens)
+    spec.config.suppress_ids = config.get("suppress_tokens")
+    spec.config.suppress_ids_begin = config.get("begin_suppress_tokens")
+    spec.config.lang_ids = [number for number, token in enumerate(tokens) if _LANGUAGE.fullmatch(token)]
+    spec.config.alignment_heads = config.get("alignment_heads") or _last_half(config)
+    spec.validate()
+    spec.optimize(quantization="float16")
+    spec.save(str(folder))
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -207,15 +209,10 @@ def _vocabulary(folder: Path, size: int) -> list[str]:
     return tokens + list(itertools.islice(stamps, size - len(tokens)))
 
 
-def _is_language(token: str) -> bool:
-    name = token.removeprefix("<|").removesuffix("|>")
-    return len(token) == len(name) + 4 and 2 <= len(name) < LANGUAGE_LIMIT and name.isalpha()
-
-
 def _last_half(config: Mapping[str, Any]) -> list[list[int]]:
     """The heads that show where in the sound a word is, where nobody has found out which do."""
     layers, heads = config["decoder_layers"], config["decoder_attention_heads"]
-    return [[layer, head] for layer in range(math.floor(layers / 2), layers) for head in range(heads)]
+    return [[layer, head] for layer in range(layers // 2, layers) for head in range(heads)]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

@@ -1,0 +1,42 @@
+"""Speech to text, by a service of ours on faster-whisper: Whisper on CTranslate2, without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Final
+
+from modelgrid.engines.service import ServiceEngine
+from modelgrid.spec import Launch, ModelSpec, Place, ReplicaId
+from modelgrid.spec.operations import TRANSCRIPTIONS, TRANSLATIONS
+
+REQUIREMENTS: Final = ("faster-whisper==1.2.1", "ctranslate2==4.8.5", "av==18.1.0", "onnxruntime==1.31.1")
+# What ctranslate2's wheel looks for on a GPU; half a gigabyte that a CPU has no use for.
+CUDA: Final = ("nvidia-cublas-cu12==12.8.4.1",)
+OVERHEAD_BYTES: Final = 1 << 29
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription(ServiceEngine):
+    """`modelgrid.services.transcription`, with CUDA's library where there is a GPU."""
+
+    def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
+        launch = ServiceEngine.launch(self, model, replica, place, weights, key)
+        if place.accelerator != "cuda" or model.requirements or launch.environment is None:
+            return launch
+        requirements = (*launch.environment.requirements, *CUDA)
+        return dataclasses.replace(
+            launch, environment=dataclasses.replace(launch.environment, requirements=requirements)
+        )
+
+
+TRANSCRIPTION: Final = Transcription(
+    name="transcription",
+    module="modelgrid.services.transcription",
+    summary="speech to text by faster-whisper: Whisper, its distilled and fine-tuned kin",
+    serves=(TRANSCRIPTIONS, TRANSLATIONS),
+    requirements=REQUIREMENTS,
+    torch=None,
+    overhead_bytes=OVERHEAD_BYTES,
+    example="Systran/faster-whisper-small",
+)

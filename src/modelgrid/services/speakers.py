@@ -36,15 +36,14 @@ def load_speaker(where: str, device: str, trusts: bool) -> Speaker:
     kind = pipeline.model.config.model_type
     if kind in _SINGERS:
         raise ValueError(f"{kind} makes music, not speech (try engine: music)")
-    return Spoken(pipeline, transformers.StoppingCriteria)
+    return Spoken(pipeline)
 
 
 class Spoken:
     """A text-to-audio pipeline of transformers."""
 
-    def __init__(self, pipeline: Any, criterion: type[Any]) -> None:
+    def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
-        self._criterion = criterion
         kind = pipeline.model.config.model_type
         self._family = _FAMILIES.get(kind, _Family())
         self._can_stop = pipeline.model.can_generate() and kind not in _OF_PARTS
@@ -60,20 +59,19 @@ class Spoken:
         if family.sets_speed:
             asked["forward_params"]["speaking_rate"] = speed * self._pipeline.model.config.speaking_rate
         if self._can_stop:
-            asked["generate_kwargs"] = {"stopping_criteria": [_until_left(self._criterion, turn)]}
+            asked["generate_kwargs"] = {"stopping_criteria": [_until_left(turn)]}
         said = self._pipeline(f"{asked.pop('before', '')}{text}", **asked)["audio"].reshape(1, -1)
         return said if family.sets_speed else stretch(said, self.rate, speed)
 
 
-def _until_left(criterion: type[Any], turn: Turn) -> Any:
-    """A criterion of transformers that ends the work between two tokens when nobody waits for it."""
+def _until_left(turn: Turn) -> Callable[..., bool]:
+    """A criterion of transformers by which a sentence ends between two tokens when nobody waits for it."""
 
-    class UntilLeft(criterion):  # type: ignore[misc]  # a class of a library that isn't here
-        def __call__(self, _ids: Any, _scores: Any, **_: Any) -> bool:
-            turn.step(turn.done, turn.of)
-            return False
+    def ends(_ids: Any, _scores: Any, **_: Any) -> bool:
+        turn.step(turn.done, turn.of)
+        return False
 
-    return UntilLeft()
+    return ends
 
 
 def _one_voice(_pipeline: Any) -> tuple[str, ...]:

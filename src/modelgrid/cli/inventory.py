@@ -55,7 +55,7 @@ _KINDS: Mapping[str, str] = {
 _COLUMNS = ("MODEL", "ENGINE", "KIND", "STATE", "DISK", "MEMORY", "ALIASES", "SOURCE")
 _NUMBERS = ("DISK", "MEMORY")
 _BELOW = ("ALIASES", "SOURCE")  # where the terminal is narrow
-_SOURCE_COLUMNS = 24  # at least, or it moves below the table
+_SOURCE_COLUMNS = 36  # at least, or it moves below the table
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def inventory(named: Path | None) -> Inventory:
     machine = measure_machine(config.machine, None)
     measured = _measured()
     models = [_listed(spec, held, root, machine, measured, running.get(spec.name)) for spec in config.models]
-    models += _virtual(config, running)
+    models += _virtual(config, {model.name: model for model in models}, running)
     used = {str(parse_source(spec.source) or "") for spec in config.models if spec.source}
     return Inventory(
         models=tuple(models),
@@ -144,18 +144,32 @@ def inventory_tables(found: Inventory, columns: int | None) -> Iterator[Renderab
 
 
 def _models(models: Sequence[Listed], columns: int | None) -> Iterator[RenderableType]:
-    """One table; on a narrow terminal sources stand below it, rather than in pieces."""
+    """One table; on a narrow terminal aliases, and then sources, stand below it, rather than in pieces."""
     names = tuple(name for name in _COLUMNS if name != "ALIASES" or any(model.aliases for model in models))
+    shown = next((kept for kept in _narrower(names) if columns is None or _fits(models, kept, columns)), names)
+    yield screen.table(shown, [_cells(model, shown) for model in models], right=_NUMBERS)
+    if below := [name for name in names if name not in shown]:
+        yield ""
+        rows = [_cells(model, ("MODEL", *below)) for model in models if _has(model, below)]
+        yield screen.table(("MODEL", *below), rows)
+
+
+def _narrower(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for left_out in ((), ("ALIASES",), _BELOW):
+        yield tuple(name for name in names if name not in left_out)
+
+
+def _fits(models: Sequence[Listed], names: Sequence[str], columns: int) -> bool:
+    """The last column may take several lines, where it is left a few words' room."""
+    if names[-1] != _COLUMNS[-1]:
+        return True
     whole = [_cells(model, names) for model in models]
     without = screen.width_of(names[:-1], [cells[:-1] for cells in whole])
-    if columns is None or columns - without - 2 >= _SOURCE_COLUMNS:
-        yield screen.table(names, whole, right=_NUMBERS)
-        return
-    narrow = tuple(name for name in names if name not in _BELOW)
-    yield screen.table(narrow, [_cells(model, narrow) for model in models], right=_NUMBERS)
-    below = tuple(name for name in names if name in ("MODEL", *_BELOW))
-    yield ""
-    yield screen.table(below, [_cells(model, below) for model in models if model.source or model.behind])
+    return min(screen.width_of(names, whole), without + 2 + _SOURCE_COLUMNS) <= columns
+
+
+def _has(model: Listed, names: Sequence[str]) -> bool:
+    return bool(("ALIASES" in names and model.aliases) or ("SOURCE" in names and (model.source or model.behind)))
 
 
 def _cells(model: Listed, columns: Sequence[str]) -> tuple[str | Text, ...]:
@@ -176,7 +190,7 @@ def _disk(model: Listed) -> str | Text:
     if model.is_here is None:
         return "-"
     if model.weights_bytes is None:
-        return screen.text("not here", "yellow")
+        return screen.text("missing" if (model.source or "").startswith("/") else "not pulled", "yellow")
     return _part(model.weights_bytes, model.is_here)
 
 
@@ -186,7 +200,9 @@ def _part(size_bytes: int, is_whole: bool) -> str | Text:
 
 def _memory(model: Listed) -> str:
     if model.memory_bytes is None:
-        return model.needs or ("-" if model.behind else "?")
+        return model.needs or "?"
+    if not model.memory_bytes:  # of another machine, or of none
+        return "-"
     return f"{'~' if model.memory_basis == 'estimated' else ''}{format_bytes(model.memory_bytes)}"
 
 
@@ -239,17 +255,19 @@ def _kinds(operations: Iterable[str], kind: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(["vision"] if kind == "vision" else []), *words]))
 
 
-def _virtual(config: Config, running: Mapping[str, ModelStatus]) -> Iterator[Listed]:
+def _virtual(config: Config, models: Mapping[str, Listed], running: Mapping[str, ModelStatus]) -> Iterator[Listed]:
     for virtual in config.virtual:
         status = running.get(virtual.name)
+        kinds = [models[name].kinds for name in virtual.models if name in models]
         yield Listed(
             name=virtual.name,
             engine="virtual",
-            kinds=(),
+            kinds=tuple(dict.fromkeys(kind for made in kinds for kind in made)) if all(kinds) else (),
             source=None,
             aliases=virtual.aliases,
             state=status.state if status else None,
             is_here=None,
+            memory_bytes=0,
             behind=virtual.models,
         )
 

@@ -8,6 +8,7 @@ import click
 
 from modelgrid.cli import ask, screen
 from modelgrid.cli.failure import Failure
+from modelgrid.spec.source import STAND_IN
 from modelgrid.spec.units import format_bytes, parse_seconds
 
 
@@ -55,7 +56,8 @@ def pull(name: str, named: Path | None) -> None:
             click.echo(describe(inspect(Path(source))))
             return
         if parse_source(source) is None:
-            click.echo(f"{name} needs no pull: its source is {source}, which has no files of its own")
+            where = "is made on the spot" if source == STAND_IN else "comes with the environment of its engine"
+            click.echo(f"{name} needs no pull: its source is {source}, which {where}")
             return
         if (path := resolve(source, root)) is not None:
             click.echo(f"{source} is at {path} already")

@@ -69,7 +69,7 @@ def _bar(source: str, out: Console) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[file]}", style="dim", markup=False),
     )
     with Bars(*columns, console=out, transient=True) as bars:
-        task = bars.add_task(source, total=None, file="asking the hub")
+        task = bars.add_task(source, total=None, file="asking for it")
 
         def on_progress(progress: Progress) -> None:
             file = screen.text(progress.file).plain

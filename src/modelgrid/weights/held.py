@@ -76,7 +76,9 @@ def mark_whole(folder: Path, model: HubModel, revision: str, entry: str | None) 
 def list_weights(root: Path) -> list[Held]:
     """All that was pulled, whole or in part, by name."""
     found = [*_pulled_from_hubs(root), *_pulled_as_ollama(root)]
-    return sorted(found, key=lambda held: (held.source, not held.is_whole))
+    return sorted(
+        (held for held in found if held.is_whole or held.size_bytes), key=lambda held: (held.source, not held.is_whole)
+    )
 
 
 def remove(source: str, root: Path) -> int:

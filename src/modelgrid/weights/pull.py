@@ -85,11 +85,12 @@ def _pulled_model(model: HubModel, root: Path, on_progress: OnProgress) -> Path:
     parts = folder / PARTS / listing.revision
     if (folder / PARTS).exists() and not parts.exists():
         shutil.rmtree(folder)  # begun from another revision: its files don't go with these
-    parts.mkdir(parents=True, exist_ok=True)
     wanted = [
         Wanted(file, listing.url(file), parts / f"{file.name}.part", folder / file.name) for file in listing.files
     ]
-    _fetch(str(model), wanted, headers(), folder, on_progress)
+    _check_disk(str(model), wanted, root)
+    parts.mkdir(parents=True, exist_ok=True)
+    _fetch(wanted, headers(), on_progress)
     mark_whole(folder, model, listing.revision, listing.entry)
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     return folder / listing.entry if listing.entry else folder
@@ -98,23 +99,21 @@ def _pulled_model(model: HubModel, root: Path, on_progress: OnProgress) -> Path:
 def _pulled_tag(tag: OllamaTag, root: Path, on_progress: OnProgress) -> Path:
     listing = list_layers(tag, METADATA_TIMEOUT_S)
     parts = layers.parts_of(tag, root)
-    parts.mkdir(parents=True, exist_ok=True)
     missing = [layer for layer in listing.layers if not layers.is_there(layer, root)]
     wanted = [
         Wanted(listing.file(layer), listing.url(layer), parts / f"{layer.sha256}.part", parts / layer.sha256)
         for layer in missing
     ]
-    _fetch(str(tag), wanted, HEADERS, parts, on_progress)
+    _check_disk(str(tag), wanted, root)
+    parts.mkdir(parents=True, exist_ok=True)
+    _fetch(wanted, HEADERS, on_progress)
     layers.keep(tag, listing.manifest, missing, root)
     return layers.folder(root)
 
 
-def _fetch(
-    source: str, files: Sequence[Wanted], sent: Mapping[str, str], folder: Path, on_progress: OnProgress
-) -> None:
+def _fetch(files: Sequence[Wanted], sent: Mapping[str, str], on_progress: OnProgress) -> None:
     import httpx
 
-    _check_disk(source, files, folder)
     total = sum(wanted.file.size_bytes for wanted in files)
     done = 0
     with httpx.Client(headers=dict(sent), follow_redirects=True, timeout=TIMEOUT_S) as client:

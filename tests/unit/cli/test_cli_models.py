@@ -89,7 +89,7 @@ def rows(text: str) -> list[list[str]]:
 def test_models_are_listed_without_a_daemon(run: Run) -> None:
     assert rows(run("model", "list").stdout) == [
         ["MODEL", "ENGINE", "KIND", "STATE", "DISK", "MEMORY", "ALIASES", "SOURCE"],
-        ["tiny", "vllm", "text", "-", "not", "here", "1.0", "GiB", "gpt-4o-mini", "owner/tiny"],
+        ["tiny", "vllm", "text", "-", "not", "pulled", "1.0", "GiB", "gpt-4o-mini", "owner/tiny"],
         ["mine", "custom", "any", "-", "-", "1.0", "GiB", "-", "-"],
     ]
 
@@ -168,5 +168,5 @@ def test_what_needs_no_pull_is_said(run: Run) -> None:
     done = run("model", "pull", "stand-in")
     assert (done.returncode, done.stdout) == (
         0,
-        "stand-in needs no pull: its source is stand-in, which has no files of its own\n",
+        "stand-in needs no pull: its source is stand-in, which is made on the spot\n",
     )

@@ -6,6 +6,7 @@ import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from traceback import format_exception
 
 import pytest
 
@@ -176,6 +177,26 @@ def test_a_token_with_access_is_used(hub: Hub, model: str, tmp_path: Path, monke
     assert pull(model, tmp_path, nothing).is_dir()
 
 
+@pytest.mark.parametrize("token", ["", " good\n"])
+def test_a_token_is_taken_without_what_surrounds_it(
+    hub: Hub, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    if token:
+        hub.gated.add(model)
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert pull(model, tmp_path, nothing).is_dir()
+
+
+@pytest.mark.parametrize("token", ["hf_canary\x01tail", "hf_canary\u00e4", "hf_canary\x7f"])
+def test_a_token_that_no_request_can_carry_is_told_and_not_shown(
+    hub: Hub, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(WeightsError, match="HF_TOKEN has characters that no request can carry") as failure:
+        pull(model, tmp_path, nothing)
+    assert "canary" not in "".join(format_exception(failure.value))
+
+
 def test_a_model_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as failure:
         pull("owner/missing", tmp_path, nothing)
@@ -210,6 +231,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(hub: Hub, m
     with pytest.raises(WeightsError, match=r"cannot pull owner/tiny: it needs .* TiB, .* has .* free"):
         pull(model, tmp_path, nothing)
     assert not any("/resolve/" in path for _, path, _ in hub.asked)
+    assert not (tmp_path / "owner").exists()
 
 
 @pytest.mark.parametrize("source", ["../../etc", "/etc", "package:x", "stand-in", "a/b/c", "owner/..", "", "owner/a b"])

@@ -1,8 +1,8 @@
 """llama.cpp: GGUF files, on CPUs and GPUs, by its own server.
 
-Read of the server's manual of October 2026 (b11549). `llama-server` is taken from the PATH, where it can be one that
-was built for the machine. Without it xllamacpp serves, a wheel that carries the same server for CPUs, with fewer
-options: `modelgrid.services.llama_server` decides. It can't sleep in a way that can be asked about.
+Read of the server's manual, and tried with its build b11549. `llama-server` is taken from the PATH, where it can be one
+that was built for the machine. Without it xllamacpp serves, a wheel that carries the same server for CPUs, with fewer
+options: `modelgrid.services.llama_server` decides. It would sleep only by itself, after a while without requests.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Ollama: a program that has to be there already, serving one tag for each replica.
 
-Read of 0.9.7 and the sources of August 2026. It asks for no key, and listens on loopback. It has no metrics of its
+Read of its sources of August 2026. It asks for no key, and listens on loopback. It has no metrics of its
 load, and unloads a model by itself unless told not to; modelgrid stops it instead.
 """
 

@@ -175,10 +175,10 @@ class Transcription(Service):
         return await self._answer(request, Task.TRANSLATE)
 
     async def _answer(self, request: Request, task: Task) -> Response:
-        file, asked = await read_form(request)
+        file, asked = await read_form(request, task)
         self._check(asked, task)
         hearing = Hearing(self._model, asked, task, self._beams or BEAMS, detects=self._detects)
-        if asked.stream and task is Task.TRANSCRIBE:  # OpenAI streams no translations, and ignores the wish
+        if asked.stream:
             events = await self.stream(request, lambda turn: self._events(turn, hearing, file))
             return StreamingResponse(events, media_type="text/event-stream")
         return shaped(await self.run(request, lambda turn: self._whole(turn, hearing, file)), asked)
@@ -259,7 +259,7 @@ class Hearing:
         return Transcript(segments, self._seconds, self._language or "en", self._task)
 
 
-async def read_form(request: Request) -> tuple[BinaryIO, Asked]:
+async def read_form(request: Request, task: Task) -> tuple[BinaryIO, Asked]:
     """The upload and the fields. Raises ServiceError, and RequestValidationError for what pydantic refuses."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ServiceError(400, "cannot read the request: it is no form (send multipart/form-data with a file)")
@@ -271,7 +271,10 @@ async def read_form(request: Request) -> tuple[BinaryIO, Asked]:
         said = "'file' is text: send the audio as a file, with a file name (curl: -F file=@speech.mp3)"
         raise ServiceError(400, said, param="file", code="invalid_value")
     try:
-        asked = Asked.model_validate(_fields(form))
+        fields = _fields(form)
+        if task is Task.TRANSLATE:
+            fields.pop("stream", None)  # OpenAI streams no translations, and ignores the wish
+        asked = Asked.model_validate(fields)
     except ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors(include_url=False)]
         raise RequestValidationError(problems) from None

@@ -28,7 +28,7 @@ KEPT: Final = (
 )  # beside the weights, as they are
 TIMESTAMP_S: Final = 0.02
 
-_LANGUAGE: Final = re.compile(r"<\|[a-z]{2,3}\|>")
+LANGUAGE: Final = re.compile(r"<\|[a-z]{2,3}\|>")
 _TYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "uint16"}  # numpy knows no bfloat16: it is widened
 
 
@@ -154,7 +154,7 @@ class _Tensors(Mapping[str, Any]):
 
 def _convert(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Any], into: Path) -> None:
     try:
-        _write(into, config, tensors, _vocabulary(folder, config["vocab_size"]))
+        _write(into, config, tensors, vocabulary(folder, config["vocab_size"]))
     except KeyError as missing:
         raise NotWhisper(f"cannot load {folder}: its weights lack {missing} (try: pull it again)") from None
     for name in KEPT:
@@ -177,7 +177,7 @@ def _write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Any], 
     spec.register_vocabulary(tokens)
     spec.config.suppress_ids = config.get("suppress_tokens")
     spec.config.suppress_ids_begin = config.get("begin_suppress_tokens")
-    spec.config.lang_ids = [number for number, token in enumerate(tokens) if _LANGUAGE.fullmatch(token)]
+    spec.config.lang_ids = [number for number, token in enumerate(tokens) if LANGUAGE.fullmatch(token)]
     spec.config.alignment_heads = config.get("alignment_heads") or _last_half(config)
     spec.validate()
     spec.optimize(quantization="float16")
@@ -199,7 +199,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return config | (json.loads(generation.read_bytes()) if generation.is_file() else {})
 
 
-def _vocabulary(folder: Path, size: int) -> list[str]:
+def vocabulary(folder: Path, size: int) -> list[str]:
     """Tokens by id. Checkpoints leave the timestamps out, which are the last."""
     told = json.loads((folder / "tokenizer.json").read_bytes())
     by_id = {number: token for token, number in told["model"]["vocab"].items()}

@@ -10,6 +10,7 @@ import structlog
 from modelgrid.controller.launches import Launches
 from modelgrid.controller.phases import Phases
 from modelgrid.runtimes.runtime import Runtime, StartError
+from modelgrid.runtimes.startable import check_startable
 from modelgrid.spec import ModelSpec, Replica, ReplicaId
 from modelgrid.weights import WeightsError
 
@@ -76,6 +77,7 @@ class Calls:
 
         try:
             progress("weights", "")
+            check_startable(await asyncio.to_thread(self._launches.launch, spec, replica))  # before a long pull
             await self._launches.fetch(spec, lambda detail: progress("weights", detail))
             launch = await asyncio.to_thread(self._launches.launch, spec, replica)
             await runtime.start(replica.id, launch, progress)

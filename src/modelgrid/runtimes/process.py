@@ -25,6 +25,7 @@ from modelgrid.runtimes.records import Record, Records, record_of
 from modelgrid.runtimes.replica_logs import ReplicaLogs
 from modelgrid.runtimes.runtime import Progress, Runtime, StartError
 from modelgrid.runtimes.signals import send
+from modelgrid.runtimes.startable import check_startable
 from modelgrid.spec import Exited, Launch, ReplicaId, Running, Seen, Unknown
 
 _START_LOCK_S = 10.0  # a start holds the lock for milliseconds
@@ -75,8 +76,7 @@ class ProcessRuntime(Runtime):
         """See `Runtime.start`."""
         if not launch.argv:
             raise StartError(f"cannot start {launch.model}: it has no command (its engine belongs to another runtime)")
-        if launch.refusal is not None:
-            raise StartError(f"cannot start {launch.model}: {launch.refusal}")
+        check_startable(launch)
         if self._records.has(replica):
             return
         python = Path(sys.executable)
@@ -307,16 +307,12 @@ def _popen(argv: Sequence[str], environ: Mapping[str, str], launch: Launch, log:
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise StartError(f"cannot start {launch.model}: {_not_there(argv[0], launch)}") from None
+        raise StartError(
+            f"cannot start {launch.model}: there is no program {argv[0]} (install it, or correct the model's command)"
+        ) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise StartError(f"cannot start {launch.model}: {argv[0]} can't be run: {why} (see its command)") from error
-
-
-def _not_there(program: str, launch: Launch) -> str:
-    if launch.install is not None:
-        return f'there is no "{program}" on the PATH ({launch.install})'
-    return f"there is no program {program} (install it, or correct the model's command)"
 
 
 def _inherited(hidden: Collection[str]) -> dict[str, str]:

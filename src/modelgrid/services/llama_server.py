@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM."""
     given = list(sys.argv[1:] if argv is None else argv)
     known, others = _parser().parse_known_args(given)
-    name, model = known.alias or known.model, _file(known.model)
+    name = known.alias or Path(known.model).name
+    model = _file(known.model, name)
     if program := shutil.which(PROGRAM):
         os.execv(program, [PROGRAM, *_with_model(given, model)])  # noqa: S606  what it is for
     library = _library(name)
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _file(model: str) -> Path:
+def _file(model: str, name: str) -> Path:
     """The GGUF file; of one in several parts the first, from which llama.cpp finds the rest."""
     path = stand_in.folder(GGUF) if model == stand_in.NAME else Path(model)
     if not path.is_dir():
@@ -72,7 +73,7 @@ def _file(model: str) -> Path:
     firsts = [file for file in files if "-of-" not in file.name or "-00001-of-" in file.name]
     if len(firsts) != 1:
         held = ", ".join(file.name for file in firsts) or "none"
-        _fail(model, f"its folder should hold one model in GGUF, and holds {held} (name the file in source)")
+        _fail(name, f"its folder should hold one model in GGUF, and holds {held} (name the file in source)")
     return firsts[0]
 
 

@@ -161,7 +161,11 @@ def test_a_folder_is_searched_for_its_model(path: Path, model: Path) -> None:
     with started(with_program(path), "--model", str(folder)) as process:
         assert json.loads(process.communicate(timeout=30)[0])[-1] == str(model)
     (folder / "big-00001-of-00002.gguf").touch()
-    assert "holds big-00001-of-00002.gguf, tiny.gguf (name the file in source)" in refusal(path, "-m", str(folder))
+    said = refusal(path, "-m", str(folder), "--alias", "tiny")
+    assert said == (
+        "cannot start tiny: its folder should hold one model in GGUF, and holds big-00001-of-00002.gguf, tiny.gguf"
+        " (name the file in source)"
+    )
 
 
 def test_a_folder_without_any_says_so(path: Path) -> None:

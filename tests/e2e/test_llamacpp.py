@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_the_gauges_that_its_engine_names_are_there(daemon: Daemon, client: open
     assert "\nllamacpp:requests_deferred 0\n" in page
 
 
-def test_a_gguf_file_or_its_folder_is_a_source(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_a_gguf_file_or_its_folder_is_a_source_and_can_embed(daemon: Daemon, client: openai.OpenAI) -> None:
     client.completions.create(model="tiny", prompt="warm", max_tokens=1)
     interpreter = Path(psutil.Process(daemon.replicas("tiny")[0].pid).cmdline()[0])
     made = interpreter.parents[1] / "share" / "modelgrid" / "stand-in-gguf" / "model.gguf"
@@ -98,10 +99,13 @@ def test_a_gguf_file_or_its_folder_is_a_source(daemon: Daemon, client: openai.Op
     shutil.copy(made, folder / "kept.gguf")
     common = {"engine": "llamacpp", "needs": {"memory": "512MiB"}}
     more = {"file": common | {"source": str(folder / "kept.gguf")}, "folder": common | {"source": str(folder)}}
+    more["vectors"] = more["file"] | {"type": "embedding", "args": ["--pooling", "mean"]}
     daemon.write({**daemon.config, "models": daemon.config["models"] | more})
-    until("the models are known", lambda: {"file", "folder"} <= {model.name for model in daemon.status().models})
-    for name in more:
+    until("the models are known", lambda: set(more) <= {model.name for model in daemon.status().models})
+    for name in ("file", "folder"):
         assert client.completions.create(model=name, prompt="the", max_tokens=2).model == name
+    vector = client.embeddings.create(model="vectors", input="the model").data[0].embedding
+    assert math.isclose(sum(number**2 for number in vector), 1.0, rel_tol=1e-3)
 
 
 def test_it_ends_when_it_is_asked_to(daemon: Daemon, client: openai.OpenAI) -> None:

@@ -125,7 +125,7 @@ def _serves(engine: Engine) -> str:
     if usual == OPERATIONS:
         return "what `operations`, `endpoint` or `type` say, else everything"
     by_operations: dict[tuple[str, ...], list[str]] = {}
-    for kind in (*TYPES, *_MORE_TYPES):
+    for kind in dict.fromkeys((*TYPES, *_MORE_TYPES)):
         typed = dataclasses.replace(model, type=kind)
         if not engine.problems(typed):
             by_operations.setdefault(engine.operations(typed), []).append(kind)

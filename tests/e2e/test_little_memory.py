@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
 import random
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from e2e import memory_watch
 from e2e.conftest import MakeDaemon
 from e2e.daemon import Daemon, faulty, until
 from e2e.patient import Answers, call
 from e2e.standbys import Relief, standbys
-from modelgrid.config.paths import find_paths
+from e2e.watching import watched
 
 MIB = 1 << 20
 BUDGET_BYTES = 600 * MIB
@@ -43,7 +35,7 @@ def test_engines_that_swap_all_the_time_never_hold_more_than_the_machine_may_tak
     seed = random.SystemRandom().randrange(1 << 32)
     _log.warning("the seed is %d", seed)  # pytest shows it where the test fails
     daemon = make_daemon(MODELS, memory="600MiB").start()
-    with standbys(daemon) as relief, _watched(daemon) as seen:
+    with standbys(daemon) as relief, watched(daemon.home) as seen:
         answers = asyncio.run(_swap(daemon, relief, random.Random(seed)))
     _log.warning("%s; %s", answers.told(), seen)
     assert answers.unanswered[:5] == []
@@ -79,21 +71,3 @@ def _until_ordered(daemon: Daemon, what: str, count: int) -> None:
 
 def _ordered(daemon: Daemon, what: str) -> int:
     return daemon.log().count(f"plan.{what}")
-
-
-@contextlib.contextmanager
-def _watched(daemon: Daemon) -> Iterator[dict[str, Any]]:
-    """What the watch has seen, once the block is left."""
-    instance = str(find_paths({"MODELGRID_HOME": str(daemon.home)}).state)
-    seen: dict[str, Any] = {}
-    with subprocess.Popen(
-        [sys.executable, str(Path(memory_watch.__file__)), instance],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as watch:
-        try:
-            yield seen
-        finally:
-            told, _ = watch.communicate()
-            seen.update(json.loads(told))

@@ -1,4 +1,4 @@
-"""`transformers serve`: any text model that transformers can load; starts in seconds, on CPUs too."""
+"""`transformers serve`: any text or vision model that transformers can load; starts in seconds, on CPUs too."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from modelgrid.spec.operations import CHAT, COMPLETIONS, RESPONSES, TRANSCRIPTIO
 from modelgrid.spec.source import PACKAGE, STAND_IN
 from modelgrid.spec.weights import Estimate, Weights
 
-REQUIREMENTS = ("transformers[serving]==5.23.0", "accelerate==1.15.0")
+REQUIREMENTS = ("transformers[serving]==5.23.0", "accelerate==1.15.0", "pillow==13.0.0")
+# Some models have no other way to read pictures. Its builds fit the torch of the package index: with a torch of another
+# place it can't be imported, and what could do without it fails as well.
+TORCHVISION = "torchvision==0.28.0"
 
 OVERHEAD_BYTES = 3 << 28  # 415 MiB were resident with a model of 3 MB; the rest is for requests
 
 
+VISION = "vision"
+
+
 class Transformers:
-    """`transformers serve`, pinned to one model. It knows no keys: it listens on loopback."""
+    """`transformers serve`, pinned to one model, behind a door of ours (`modelgrid.services.transformers_serve`):
+    by itself it opens any address and any picture that a caller names, and knows no keys."""
 
     name = "transformers"
     runtime = "process"
-    summary = "text models by transformers: widest choice, quick to start, on CPUs too"
+    summary = "text and vision models by transformers: widest choice, quick to start, on CPUs too"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
         if model.operations:
@@ -36,8 +43,9 @@ class Transformers:
         found += strangers(model, "source", "args", "env", "requirements", "port", "type", "trust_remote_code")
         if (model.source or "").startswith(PACKAGE):
             found.append(Problem("source", f"{model.source}: transformers takes a hub id, a local path or {STAND_IN}"))
-        if model.type not in (None, "text", "chat", *LISTENS):
-            found.append(Problem("type", f"{model.type!r} is no type that it serves: there is text, transcription"))
+        if model.type not in (None, "text", "chat", VISION, *LISTENS):
+            said = f"{model.type!r} is no type that it serves: there is text, vision, transcription"
+            found.append(Problem("type", said))
         return found + reserved(model, ("--host", "gateway.host"), ("--port", "port"))
 
     def estimate(self, model: ModelSpec, weights: Weights, accelerator: str) -> Estimate:
@@ -49,10 +57,11 @@ class Transformers:
 
     def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
         made_here = model.source == STAND_IN
-        cwd, served = (None, STAND_IN) if made_here else _names(model.source or "", weights)
+        cwd, served = (None, stand_in_name(model)) if made_here else _names(model.source or "", weights)
         argv = (
-            *(("{python}", "-P", "-m", "modelgrid.services.stand_in", "--") if made_here else ()),
-            *("{bin}/transformers", "serve", literal(served), "--host", "127.0.0.1", "--port", "{port}"),
+            *(stand_in_maker(model) if made_here else ()),
+            *("{python}", "-P", "-m", "modelgrid.services.transformers_serve", literal(served)),
+            *("--host", "127.0.0.1", "--port", "{port}"),
             *(("--device", "cpu") if place.accelerator == "cpu" and not has_option(model.args, "--device") else ()),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
             *map(literal, model.args),
@@ -65,14 +74,26 @@ class Transformers:
             revision=model.revision,
             served=served,
             argv=argv,
-            env={**env, **literal_env(model.env)},
+            env={**env, **literal_env(model.env), "MODELGRID_ENGINE_KEY": key},
             environment=_environment(model, place),
             cwd=cwd,
             port=model.port,
+            key=key,
             health=model.health or "/health",
             first_request=first_request(self.operations(model), served),
             memory_bytes=model.memory_bytes or 0,
         )
+
+
+def stand_in_name(model: ModelSpec) -> str:
+    """What the model is called that is made on the spot: the last part of its folder."""
+    return f"{STAND_IN}-{VISION}" if model.type == VISION else STAND_IN
+
+
+def stand_in_maker(model: ModelSpec) -> tuple[str, ...]:
+    """What makes it and becomes the command that follows."""
+    kind = ("--kind", VISION) if model.type == VISION else ()
+    return ("{python}", "-P", "-m", "modelgrid.services.stand_in", *kind, "--")
 
 
 def _names(source: str, weights: str | None) -> tuple[str | None, str]:
@@ -89,5 +110,6 @@ def _names(source: str, weights: str | None) -> tuple[str | None, str]:
 def _environment(model: ModelSpec, place: Place) -> Environment:
     if model.requirements:
         return Environment("transformers", requirements_file=model.requirements, links_modelgrid=True)
-    torch = place.machine.torch_wheel or TORCH
-    return Environment("transformers", requirements=REQUIREMENTS, torch=torch, links_modelgrid=True)
+    torch = place.machine.torch_wheel
+    requirements = REQUIREMENTS if torch else (*REQUIREMENTS, TORCHVISION)
+    return Environment("transformers", requirements=requirements, torch=torch or TORCH, links_modelgrid=True)

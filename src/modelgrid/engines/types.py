@@ -39,6 +39,7 @@ _OF_LISTENING = (TRANSCRIPTIONS, TRANSLATIONS, REALTIME)
 TYPES: Final[dict[str, tuple[str, ...]]] = {
     "text": _TEXT,
     "chat": _TEXT,
+    "vision": _TEXT,
     "completion": _TEXT,
     "embedding": _EMBEDDING,
     "embeddings": _EMBEDDING,

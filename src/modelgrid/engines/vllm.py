@@ -1,4 +1,4 @@
-"""vLLM: high-throughput text models, and embedding models, on GPUs; on CPUs by a build that the index carries.
+"""vLLM: high-throughput text, vision and embedding models on GPUs; on CPUs by a build that the index carries.
 
 Left alone it takes nine tenths of a GPU; so that models can share one, it is told to take what was planned for it.
 """
@@ -13,6 +13,7 @@ from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import GIB, cpu_cache_bytes, on_vllm
 from modelgrid.engines.pins import TORCH
 from modelgrid.engines.sleep import asleep, vllm_calls
+from modelgrid.engines.transformers import VISION, stand_in_maker, stand_in_name
 from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Asleep, EngineLoad, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import (
@@ -41,6 +42,10 @@ LOAD: Final = EngineLoad(
     "/metrics", "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"
 )
 
+# Left alone it fetches any address that a message names, from inside of the network that it stands in. An empty list of
+# domains allows all; this one is none, and says what to do where it is shown.
+NO_DOMAIN = "data-urls-only.invalid"
+
 # Of four processes on a CPU with a model of 3 MB, 2.9 GiB were resident, 1 GiB of them for the KV cache.
 OVERHEAD_BYTES = 5 << 29
 
@@ -50,7 +55,7 @@ class Vllm:
 
     name = "vllm"
     runtime = "process"
-    summary = "text models by vLLM: fast, with continuous batching"
+    summary = "text and vision models by vLLM: fast, with continuous batching"
 
     def operations(self, model: ModelSpec) -> tuple[str, ...]:
         return model.operations or _BY_TYPE[_type(model)]
@@ -84,18 +89,23 @@ class Vllm:
         served = model.served or model.name
         made_here = model.source == STAND_IN
         argv = (
-            *(("{python}", "-P", "-m", "modelgrid.services.stand_in", "--") if made_here else ()),
-            *("{bin}/vllm", "serve", STAND_IN if made_here else literal(weights or model.source or "")),
+            *(stand_in_maker(model) if made_here else ()),
+            *("{bin}/vllm", "serve", stand_in_name(model) if made_here else literal(weights or model.source or "")),
             *("--host", "127.0.0.1", "--port", "{port}", "--served-model-name", literal(served)),
             # Compiling takes longer on a CPU than a small model's whole start, at every start.
             *(("--enforce-eager",) if on_cpu and not has_option(model.args, *_EAGER) else ()),
+            *(("--allowed-media-domains", NO_DOMAIN) if not has_option(model.args, *_MEDIA_DOMAINS) else ()),
             *_over_gpus(model, place),
             *_share_of_gpu(model, place),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
             *(("--enable-sleep-mode",) if sleeps and not has_option(model.args, "--enable-sleep-mode") else ()),
             *map(literal, model.args),
         )
-        env = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        env = {
+            "VLLM_NO_USAGE_STATS": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # to where no domain was allowed
+        }
         if weights or made_here:
             env["HF_HUB_OFFLINE"] = "1"
         if on_cpu:
@@ -119,6 +129,7 @@ class Vllm:
         )
 
 
+_MEDIA_DOMAINS = ("--allowed-media-domains", "--allowed_media_domains")
 _EAGER = (
     "--enforce-eager",
     "--no-enforce-eager",
@@ -146,6 +157,7 @@ _LISTEN = (TRANSCRIPTIONS, TRANSLATIONS, REALTIME)
 _BY_TYPE: Final[dict[str, tuple[str, ...]]] = {
     "text": _TEXT,
     "chat": _TEXT,
+    VISION: _TEXT,
     "embedding": _EMBED,
     "embeddings": _EMBED,
     "rerank": _RERANK,

@@ -39,11 +39,13 @@ def test_vllm_on_a_cpu() -> None:
         served="qwen",
         argv=(
             *("{bin}/vllm", "serve", QWEN, "--host", "127.0.0.1", "--port", "{port}"),
-            *("--served-model-name", "qwen", "--enforce-eager", "--max-model-len", "8192"),
+            *("--served-model-name", "qwen", "--enforce-eager"),
+            *("--allowed-media-domains", "data-urls-only.invalid", "--max-model-len", "8192"),
         ),
         env={
             "VLLM_NO_USAGE_STATS": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
             "HF_HUB_OFFLINE": "1",
             "VLLM_CPU_KVCACHE_SPACE": "2",
             "VLLM_LOGGING_LEVEL": "WARNING",
@@ -96,34 +98,59 @@ def test_transformers_is_started_where_its_path_is_the_hubs_id() -> None:
         revision=model.revision,
         served=source,
         argv=(
-            *("{bin}/transformers", "serve", source, "--host", "127.0.0.1", "--port", "{port}"),
+            *("{python}", "-P", "-m", "modelgrid.services.transformers_serve", source),
+            *("--host", "127.0.0.1", "--port", "{port}"),
             *("--device", "cpu", "--trust-remote-code"),
         ),
-        env={"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"},
+        env={"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "MODELGRID_ENGINE_KEY": "secret"},
         environment=Environment(
             "transformers",
-            requirements=("transformers[serving]==5.23.0", "accelerate==1.15.0"),
+            requirements=("transformers[serving]==5.23.0", "accelerate==1.15.0", "pillow==13.0.0"),
             torch="torch==2.13.0",
             links_modelgrid=True,
         ),
         cwd="/models",
+        key="secret",
         first_request=FirstRequest(CHAT.path, CHAT.body.replace(b'"qwen"', b'"Qwen/Qwen2.5-0.5B-Instruct"')),
     )
 
 
 def test_transformers_names_a_local_folder_by_its_last_part() -> None:
     launch = launched(spec("transformers", source="/home/me/tiny"), weights="/home/me/tiny")
-    assert (launch.cwd, launch.served, launch.argv[2]) == ("/home/me", "tiny", "tiny")
+    assert (launch.cwd, launch.served, launch.argv[4]) == ("/home/me", "tiny", "tiny")
 
 
 def test_a_stand_in_is_made_before_the_engine_starts() -> None:
     transformers = launched(spec("transformers", source="stand-in"))
     vllm = launched(spec("vllm", source="stand-in"))
     maker = ("{python}", "-P", "-m", "modelgrid.services.stand_in", "--")
-    assert transformers.argv[:8] == (*maker, "{bin}/transformers", "serve", "stand-in")
+    server = ("{python}", "-P", "-m", "modelgrid.services.transformers_serve")
+    assert transformers.argv[:10] == (*maker, *server, "stand-in")
     assert vllm.argv[:8] == (*maker, "{bin}/vllm", "serve", "stand-in")
     assert (transformers.served, vllm.served) == ("stand-in", "qwen")
     assert transformers.env["HF_HUB_OFFLINE"] == vllm.env["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_stand_in_that_sees_is_of_another_kind() -> None:
+    maker = ("{python}", "-P", "-m", "modelgrid.services.stand_in", "--kind", "vision", "--")
+    transformers = launched(spec("transformers", source="stand-in", type="vision"))
+    vllm = launched(spec("vllm", source="stand-in", type="vision"))
+    assert (transformers.argv[:7], transformers.argv[11]) == (maker, "stand-in-vision")
+    assert transformers.served == "stand-in-vision"
+    assert vllm.argv[:10] == (*maker, "{bin}/vllm", "serve", "stand-in-vision")
+
+
+def test_vllm_fetches_what_callers_name_only_from_domains_that_the_user_allows() -> None:
+    for allowed in (("--allowed-media-domains", "example.com"), ("--allowed_media_domains=example.com",)):
+        argv = launched(spec("vllm", source="x/y", args=allowed), CUDA, QWEN).argv
+        assert argv[-len(allowed) :] == allowed
+        assert "data-urls-only.invalid" not in argv
+
+
+def test_torchvision_comes_where_torch_comes_from_the_same_place() -> None:
+    there = launched(spec("transformers", source="x/y"), CUDA, QWEN).environment
+    assert there is not None
+    assert (there.torch, there.requirements[-1]) == ("torch==2.13.0", "torchvision==0.28.0")
 
 
 def test_embeddings_of_a_package_install_it_at_the_version_that_we_know() -> None:

@@ -16,7 +16,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, Final
 
@@ -50,10 +50,11 @@ def main() -> None:
 
 
 class Door:
-    """What stands before every request."""
+    """What stands before every request. `open_picture` reads the head of a file, as Pillow's `open` does."""
 
-    def __init__(self, app: ASGIApp, key: str | None) -> None:
+    def __init__(self, app: ASGIApp, key: str | None, open_picture: Callable[[BytesIO], Any] | None = None) -> None:
         self._app = app
+        self._open_picture = open_picture or _open_picture
         self._expected = f"Bearer {key}".encode() if key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,37 +66,36 @@ class Door:
             if self._expected and not hmac.compare_digest(given, self._expected):
                 raise ServiceError(401, "the engine's key is missing or wrong", code="invalid_api_key")
             if scope["path"] in _PATHS:
-                receive = await _seen(receive)
+                receive = await self._seen(receive)
         except ServiceError as error:
             await answer(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
+    async def _seen(self, receive: Receive) -> Receive:
+        """`receive` again, once what it brings was looked at. Raises ServiceError."""
+        body = bytearray()
+        last: Message = {"more_body": True}
+        while last.get("more_body"):
+            last = await receive()
+            body += last.get("body", b"")
+            if len(body) > BODY_BYTES:
+                said = f"cannot read the request: its body is larger than {BODY_BYTES} bytes"
+                raise ServiceError(413, said, code="request_too_large")
+        await asyncio.to_thread(check, bytes(body), self._open_picture)
+        is_told = False
 
-async def _seen(receive: Receive) -> Receive:
-    """`receive` again, once what it brings was looked at. Raises ServiceError."""
-    body = bytearray()
-    last: Message = {"more_body": True}
-    while last.get("more_body"):
-        last = await receive()
-        body += last.get("body", b"")
-        if len(body) > BODY_BYTES:
-            said = f"cannot read the request: its body is larger than {BODY_BYTES} bytes"
-            raise ServiceError(413, said, code="request_too_large")
-    await asyncio.to_thread(check, bytes(body))
-    is_told = False
+        async def again() -> Message:
+            nonlocal is_told
+            if is_told:
+                return await receive()
+            is_told = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
 
-    async def again() -> Message:
-        nonlocal is_told
-        if is_told:
-            return await receive()
-        is_told = True
-        return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-    return again
+        return again
 
 
-def check(body: bytes) -> None:
+def check(body: bytes, open_picture: Callable[[BytesIO], Any]) -> None:
     """Look at all that the messages of a request bring with them. Raises ServiceError."""
     try:
         asked = json.loads(body)
@@ -108,7 +108,9 @@ def check(body: bytes) -> None:
     for place, part in _objects({name: asked[name] for name in ("messages", "input") if name in asked}):
         for field, kind in _MEDIA.items():
             if field in part:
-                _check_url(f"{place}.{field}", kind, part[field])
+                url = _data_url(f"{place}.{field}", kind, part[field])
+                if kind == "image":
+                    _check_image(f"{place}.{field}", url, open_picture)
         if "input_audio" in part:
             _check_audio(f"{place}.input_audio", part["input_audio"])
 
@@ -124,24 +126,27 @@ def _objects(asked: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         left += [(f"{place}.{step}", held) for step, held in inner if isinstance(held, dict | list)]
 
 
-def _check_url(place: str, kind: str, given: object) -> None:
+def _data_url(place: str, kind: str, given: object) -> str:
     url = given.get("url") if isinstance(given, dict) else given
     if not isinstance(url, str) or not url.startswith(f"data:{kind}/"):
         said = f"cannot open what '{place}' names: {_STEP} (data:{kind}/…;base64,…)"
         raise ServiceError(400, said, param=place, code=f"invalid_{kind}_url")
-    if kind == "image":
-        _check_image(place, url)
+    return url
 
 
-def _check_image(place: str, url: str) -> None:
+def _open_picture(content: BytesIO) -> Any:
     pillow: Any = importlib.import_module("PIL.Image")
+    return pillow.open(content, formats=FORMATS)
+
+
+def _check_image(place: str, url: str, open_picture: Callable[[BytesIO], Any]) -> None:
     try:
         content = base64.b64decode(url.partition(",")[2], validate=True)
     except binascii.Error as error:
         said = f"cannot read the image of '{place}': it is not base64: {error}"
         raise ServiceError(400, said, param=place, code="invalid_base64_image") from None
     try:
-        with pillow.open(BytesIO(content), formats=FORMATS) as image:
+        with open_picture(BytesIO(content)) as image:
             if image.width * image.height > PIXELS:
                 said = f"cannot take the image of '{place}': it has {image.width} by {image.height} pixels"
                 step = f"at most {PIXELS:,} are taken (send a smaller one)"

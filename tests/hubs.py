@@ -33,7 +33,6 @@ class Hub:
     status: int | None = None  # answer everything with it
     headers: dict[str, str] = field(default_factory=dict)  # beside `status`
     hold: threading.Event | None = None  # until it is set, a file's second half is not sent
-    holding: threading.Event = field(default_factory=threading.Event)  # one waits for that
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, Range
 
     @property
@@ -180,7 +179,6 @@ class Handler(BaseHTTPRequestHandler):
         half = len(data) // 2
         self.wfile.write(data[:half])
         self.wfile.flush()
-        self.hub.holding.set()
         assert hold.wait(60)
         self.wfile.write(data[half:])
 

@@ -129,6 +129,17 @@ class Daemon:
             check=False,
         )
 
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, left to itself."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "modelgrid", *arguments],
+            env=self._environ(),
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     @property
     def output(self) -> str:
         """What `serve` has printed."""

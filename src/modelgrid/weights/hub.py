@@ -43,7 +43,7 @@ def list_files(model: HubModel, timeout_s: float) -> Listing:
     from huggingface_hub import HfApi
 
     with explained(f"ask the hub for {model}", Hub(model.repository)):
-        api = HfApi(endpoint=endpoint(), headers=headers(), token=False)
+        api = HfApi(endpoint=endpoint(), headers=_authorization(), token=False)
         info = api.model_info(model.repository, files_metadata=True, timeout=timeout_s)
         revision = info.sha or "main"
         there = [File(at.rfilename, at.size or 0, at.lfs.sha256 if at.lfs else None) for at in info.siblings or []]
@@ -67,12 +67,7 @@ def pipeline_folders(index: object) -> frozenset[str] | None:
 
 def headers() -> dict[str, str]:
     """What a request for a file carries: the token of HF_TOKEN, or of the hub's own login. Raises WeightsError."""
-    from huggingface_hub import get_token
-
-    token = get_token()
-    if token and not (token.isascii() and token.isprintable()):  # what would be raised of it could show it
-        raise WeightsError("cannot ask the hub: HF_TOKEN has characters that no request can carry (copy it anew)")
-    return {"User-Agent": "modelgrid", **({"Authorization": f"Bearer {token}"} if token else {})}
+    return {"User-Agent": "modelgrid", **_authorization()}
 
 
 def hub_answers(timeout_s: float = 3.0) -> bool:
@@ -91,6 +86,15 @@ def hub_answers(timeout_s: float = 3.0) -> bool:
 def is_offline() -> bool:
     """Whether the user asked that no hub be used."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _authorization() -> dict[str, str]:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if token and not (token.isascii() and token.isprintable()):  # what would be raised of it could show it
+        raise WeightsError("cannot ask the hub: HF_TOKEN has characters that no request can carry (copy it anew)")
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _components(model: HubModel, revision: str, files: Iterable[File], timeout_s: float) -> frozenset[str] | None:

@@ -15,7 +15,8 @@ import yaml
 
 from e2e.conftest import MakeDaemon
 from e2e.daemon import Daemon, free_port, until
-from packages import install
+from modelgrid.runtimes.pip_settings import read_pip_settings
+from packages import install, wheel
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-model.md"
 
@@ -81,19 +82,24 @@ def test_a_command_of_ones_own_is_a_configuration(make_daemon: MakeDaemon) -> No
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_a_package_brings_its_engine(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+def test_a_package_brings_its_engine_and_its_service(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     project = tomllib.loads(block("toml"))["project"]
+    modules = {"__init__": "", "engine": block("python", 1), "server": block("python")}
     package = tmp_path / "site" / "titles"
     package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "engine.py").write_text(block("python", 1))
+    for name, source in modules.items():
+        (package / f"{name}.py").write_text(source)
     install(package.parent, project["name"], {}, project["entry-points"]["modelgrid.engines"], project["version"])
-    site = {"PYTHONPATH": str(package.parent)}
-    model = {"engine": "titles", "source": str(tmp_path)}
-    daemon = make_daemon({"titles": model}, environ=site)
-    daemon.write(daemon.config)
-    checked = daemon.run("config", "check")
-    assert (checked.returncode, checked.stderr) == (0, "")
+    wheel(tmp_path, project["name"], modules, project["version"])  # for the service's own environment
+    links = ",".join((str(tmp_path), *read_pip_settings().find_links))  # what is told replaces what pip is told
+    daemon = make_daemon(
+        {"titles": {"engine": "titles", "source": str(tmp_path), "needs": {"memory": "300MiB"}}},
+        environ={"PYTHONPATH": str(package.parent), "UV_FIND_LINKS": links},
+    )
+    daemon.start()
+    with daemon.client() as client:
+        assert text_of(client.post("/v1/chat/completions", json=asked())) == "A Model Of My Own"
+
     (package / "engine.py").write_text("import no_such_library")
     broken = daemon.run("config", "check")
     assert broken.returncode == 1

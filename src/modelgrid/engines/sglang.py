@@ -52,7 +52,7 @@ _BY_TYPE: Final[dict[str, tuple[str, ...]]] = {
     "transcription": (TRANSCRIPTIONS, REALTIME),
 }
 _POOLS: Final = frozenset({"embedding", "embeddings", "rerank"})
-_PARALLEL = ("--tp-size", "--tensor-parallel-size", "--tp", "--pp-size", "--pipeline-parallel-size", "--dp-size")
+_PARALLEL = ("--tp-size", "--tensor-parallel-size", "--tp", "--pp-size", "--pipeline-parallel-size")
 
 
 class Sglang:

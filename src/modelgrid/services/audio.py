@@ -14,8 +14,6 @@ from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 Samples: TypeAlias = Any  # numpy is in the environments of services only
 
-PCM_RATE: Final = 24_000  # of format pcm, which has no head to say so: OpenAI's
-
 
 class Format(StrEnum):
     """What a sound can be written as."""
@@ -41,19 +39,21 @@ class _Written:
     codec: str
     media_type: str
     bit_rate: int | None = None  # of one channel; None: nothing is lost
+    rate: int | None = None  # where it has one of its own; else the sound's, or the next that the codec takes
 
 
 _WRITTEN: Final = {
     Format.MP3: _Written("mp3", "libmp3lame", "audio/mpeg", 96_000),
-    Format.OPUS: _Written("ogg", "libopus", "audio/ogg", 64_000),
+    Format.OPUS: _Written("ogg", "libopus", "audio/ogg", 64_000, 48_000),
     Format.AAC: _Written("adts", "aac", "audio/aac", 96_000),
     Format.FLAC: _Written("flac", "flac", "audio/flac"),
     Format.WAV: _Written("wav", "pcm_s16le", "audio/wav"),
-    Format.PCM: _Written("s16le", "pcm_s16le", "audio/pcm"),
+    Format.PCM: _Written("s16le", "pcm_s16le", "audio/pcm", rate=24_000),  # OpenAI's: there is no head to tell
 }
 
 _AT_ONCE: Final = {"flush_packets": "1"}  # what is made is passed on, not gathered
-_SHORT_PAGES: Final = {"page_duration": "100000"}  # microseconds; ogg gathers a second of sound otherwise
+# Microseconds. Ogg would gather a second of sound otherwise, and players take a file of one page for longer than it is.
+_SHORT_PAGES: Final = {"page_duration": "50000"}
 
 
 class NotSound(ValueError):
@@ -77,8 +77,7 @@ class Encoder:
 
     def __init__(self, form: Format, rate: int, channels: int = 1) -> None:
         self._sink = _Sink()
-        options = _AT_ONCE | (_SHORT_PAGES if form is Format.OPUS else {})
-        self._writer = _Writer(self._sink, form, rate, channels, options)
+        self._writer = _Writer(self._sink, form, rate, channels, _AT_ONCE)
 
     def feed(self, samples: Samples) -> bytes:
         self._writer.write(samples)
@@ -169,8 +168,9 @@ class _Writer:
         self._av: Any = importlib.import_module("av")
         written, self._rate = _WRITTEN[form], rate
         layout = _layout(channels)
+        options = options | (_SHORT_PAGES if form is Format.OPUS else {})
         self._container = self._av.open(file, "w", format=written.container, options=options)
-        at = PCM_RATE if form is Format.PCM else _nearest(self._av, written.codec, rate)
+        at = written.rate or _nearest(self._av, written.codec, rate)
         self._track = self._container.add_stream(written.codec, rate=at, layout=layout)
         if written.bit_rate is not None:
             self._track.bit_rate = written.bit_rate * channels

@@ -150,7 +150,7 @@ class Transcription(Service):
             device="cuda" if on_gpu else "cpu",
             device_index=int(index or 0),
             compute_type=self._compute_type or ("float16" if on_gpu else "int8"),
-            cpu_threads=_cores(),
+            cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else _cores(),  # 0: as that says
         )
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it tells of every request
         self.take(model)
@@ -241,7 +241,7 @@ class Hearing:
         """What is heard in the pieces of `sound`, in order."""
         reached_s, rate = 0.0, self._model.feature_extractor.sampling_rate
         for piece in sound:
-            turn.step(turn.done)
+            turn.step(turn.done or 0)
             began_s, self._seconds = self._seconds, self._seconds + len(piece) / rate
             found, told = self._model.transcribe(
                 piece, language=self._language, initial_prompt=self._context or None, **self._settings

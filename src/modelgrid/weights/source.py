@@ -90,6 +90,4 @@ def _ollama_tag(written: str) -> OllamaTag | None:
     namespace = before.pop() if before else _OLLAMA_NAMESPACE
     host = before.pop() if before else OLLAMA_HOST
     fits = (_HOST.fullmatch(host), _NAMESPACE.fullmatch(namespace), _NAME.fullmatch(name), _NAME.fullmatch(tag))
-    if before or not all(fits) or ".." in written:
-        return None
-    return OllamaTag(host, namespace, name, tag)
+    return OllamaTag(host, namespace, name, tag) if all(fits) and not before else None

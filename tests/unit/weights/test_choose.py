@@ -165,6 +165,13 @@ def test_a_quantisation_in_a_folder_of_its_own_is_found() -> None:
     assert chosen([*names, "Q8_0/M-Q8_0-00001-of-00001.gguf"], pick="UD-Q2_K_XL") == set(names)
 
 
+def test_a_quantisation_is_not_taken_for_one_whose_name_it_ends() -> None:
+    names = ["m-BF16.gguf", "m-F16.gguf", "m-IQ4_XS.gguf"]
+    assert chosen(names, pick="F16") == {"m-F16.gguf"}
+    with pytest.raises(WeightsError):
+        chosen(names, pick="Q4_XS")
+
+
 def test_a_gguf_file_is_picked_beside_other_formats() -> None:
     assert chosen(["model.safetensors", "model-f16.gguf"], pick="F16") == {"model-f16.gguf"}
 

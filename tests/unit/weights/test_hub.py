@@ -380,6 +380,14 @@ def test_a_hub_that_was_asked_too_often_says_when_to_come_back(hub: Hub, model: 
         pull(model, tmp_path, nothing)
 
 
+def test_of_a_file_that_is_longer_than_announced_no_more_is_taken(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.claimed["model.safetensors"] = 3 << 20
+    seen: list[Progress] = []
+    with pytest.raises(WeightsError, match="it has more instead of the 3145728 bytes that were announced"):
+        pull(model, tmp_path, seen.append)
+    assert max(progress.done_bytes for progress in seen) <= seen[0].total_bytes
+
+
 @pytest.mark.parametrize("lie", [100, -100])
 def test_a_size_that_is_a_lie_ends_the_pull(hub: Hub, model: str, tmp_path: Path, lie: int) -> None:
     hub.claimed["model.safetensors"] = len(WEIGHTS) + lie

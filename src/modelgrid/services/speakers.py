@@ -44,11 +44,13 @@ class Spoken:
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
-        kind = pipeline.model.config.model_type
-        self._family = _FAMILIES.get(kind, _Family())
-        self._can_stop = pipeline.model.can_generate() and kind not in _OF_PARTS
+        self._family = _FAMILIES.get(pipeline.model.config.model_type, _Family())
+        self._turn: Turn | None = None
         self.rate: int = pipeline.sampling_rate
         self.voices = self._family.voices(pipeline)
+        # Not every model takes stopping criteria, but each passes here for every token.
+        for part in (pipeline.model, *pipeline.model.children()):
+            part.register_forward_pre_hook(self._before)
 
     def count(self, text: str) -> int:
         return len(self._pipeline.tokenizer(text)["input_ids"])
@@ -58,20 +60,14 @@ class Spoken:
         asked = family.ask(self._pipeline, self.voices.index(voice), voice)
         if family.sets_speed:
             asked["forward_params"]["speaking_rate"] = speed * self._pipeline.model.config.speaking_rate
-        if self._can_stop:
-            asked["generate_kwargs"] = {"stopping_criteria": [_until_left(turn)]}
+        self._turn = turn
         said = self._pipeline(f"{asked.pop('before', '')}{text}", **asked)["audio"].reshape(1, -1)
         return said if family.sets_speed else stretch(said, self.rate, speed)
 
-
-def _until_left(turn: Turn) -> Callable[..., bool]:
-    """A criterion of transformers by which a sentence ends between two tokens when nobody waits for it."""
-
-    def ends(_ids: Any, _scores: Any, **_: Any) -> bool:
-        turn.step(turn.done, turn.of)
-        return False
-
-    return ends
+    def _before(self, *_: Any) -> None:
+        """Before a part of the model computes: end it where nobody waits for it."""
+        if self._turn is not None:
+            self._turn.step(self._turn.done, self._turn.of)
 
 
 def _one_voice(_pipeline: Any) -> tuple[str, ...]:
@@ -119,5 +115,4 @@ _FAMILIES: Final = {
     "csm": _Family(lambda _: _numbered(SPEAKERS), lambda _pipeline, number, _voice: {"before": f"[{number}]"}),
     "dia": _Family(lambda _: _numbered(2), lambda _pipeline, number, _voice: {"before": f"[S{number + 1}] "}),
 }
-_OF_PARTS: Final = frozenset({"bark", "seamless_m4t", "seamless_m4t_v2"})  # each part generates by rules of its own
 _SINGERS: Final = frozenset({"musicgen", "musicgen_melody"})

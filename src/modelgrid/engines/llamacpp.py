@@ -3,6 +3,8 @@
 Read of the server's manual, and tried with its build b11549. `llama-server` is taken from the PATH, where it can be one
 that was built for the machine. Without it xllamacpp serves, a wheel that carries the same server for CPUs, with fewer
 options: `modelgrid.services.llama_server` decides. It would sleep only by itself, after a while without requests.
+
+Pictures need `args: [--mmproj, FILE]`. With it, llama.cpp fetches every address that a message names; without, none.
 """
 
 from __future__ import annotations

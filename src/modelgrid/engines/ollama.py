@@ -1,7 +1,7 @@
 """Ollama: a program that has to be there already, serving one tag for each replica.
 
-Read of its sources of August 2026. It asks for no key, and listens on loopback. It has no metrics of its
-load, and unloads a model by itself unless told not to; modelgrid stops it instead.
+Read of its sources of August 2026. It asks for no key, and listens on loopback. It has no metrics of its load, and
+unloads a model by itself unless told not to; modelgrid stops it instead. Of pictures it takes data URLs only.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Read of sglang 0.5.23. Its key could be given by an argument only, which the list of processes and its own log would
 show: it gets none, as it listens on loopback. It can give memory back (`/release_memory_occupation`), but tells nobody
 whether it has, and dies when it is told to wake twice: it is stopped instead of being put to sleep.
+
+It fetches no address that a message names, unless `args` allow domains. Nothing keeps it from opening picture files of
+its own machine that one names: where callers aren't trusted, give vision models to vllm or transformers.
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ _BY_TYPE: Final[dict[str, tuple[str, ...]]] = {
     "rerank": _RERANK,
     "transcription": (TRANSCRIPTIONS, REALTIME),
 }
+# Left alone it fetches from all; an empty list is all as well. This one is none, and says what to do where it is shown.
+_NO_DOMAIN: Final = "data-urls-only.invalid"
 _POOLS: Final = frozenset({"embedding", "embeddings", "rerank"})
 _PARALLEL = ("--tp-size", "--tensor-parallel-size", "--tp", "--pp-size", "--pipeline-parallel-size")
 
@@ -102,6 +107,7 @@ class Sglang:
             *("{bin}/sglang", "serve", "--model-path", literal(weights or model.source or "")),
             *("--host", "127.0.0.1", "--port", "{port}", "--served-model-name", literal(served), "--enable-metrics"),
             *(("--is-embedding",) if _type(model) in _POOLS and not has_option(model.args, "--is-embedding") else ()),
+            *(("--allowed-media-domains", _NO_DOMAIN) if not has_option(model.args, "--allowed-media-domains") else ()),
             *_over_gpus(model, place),
             *_share_of_gpu(model, place),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),

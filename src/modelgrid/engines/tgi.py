@@ -1,7 +1,7 @@
 """TGI (text-generation-inference): a program that has to be there already. It is maintained, and no longer developed.
 
 Read of 3.3.6. It hands its key on to its own children as an argument, which the list of processes would show: it gets
-none, as it listens on loopback. It can't sleep.
+none, as it listens on loopback. It can't sleep. With a model that sees, it fetches every address that a message names.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Read of vllm-omni 0.30.0, which belongs to vllm 0.30.0. A model is a pipeline of stages; which stage may take how much
 of which GPU is told by its deploy configuration, and otherwise by `args`. Its sleep is told stage by stage, can't be
 asked about, and a stage that thinks in words answers nothing after waking: it is stopped instead.
+
+A chat makes it fetch no address, unless `args` allow domains. Pictures to edit and references for videos it fetches
+from whatever address is named: keep callers who aren't trusted from those, or it from the network.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ _BY_TYPE: Final[dict[str, tuple[str, ...]]] = {
     "speech": (SPEECH,),
     "realtime": (REALTIME,),
 }
+_NO_DOMAIN: Final = "data-urls-only.invalid"  # an empty list would be all of them
 _DIFFUSION: Final = frozenset({"image", "video"})  # one stage, which can be split over GPUs
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--num-gpus", "--usp", "--ring", "--use-hsdp", "--deploy-config")
 
@@ -80,11 +84,16 @@ class VllmOmni:
         argv = (
             *("{bin}/vllm-omni", "serve", literal(weights or model.source or ""), "--omni"),
             *("--host", "127.0.0.1", "--port", "{port}", "--served-model-name", literal(served)),
+            *(("--allowed-media-domains", _NO_DOMAIN) if not has_option(model.args, "--allowed-media-domains") else ()),
             *_over_gpus(model, place),
             *(("--trust-remote-code",) if model.trust_remote_code else ()),
             *map(literal, model.args),
         )
-        env = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        env = {
+            "VLLM_NO_USAGE_STATS": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # to where no domain was allowed
+        }
         if weights:
             env["HF_HUB_OFFLINE"] = "1"
         return Launch(

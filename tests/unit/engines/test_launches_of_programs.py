@@ -43,8 +43,8 @@ def test_sglang() -> None:
         served="qwen",
         argv=(
             *("{bin}/sglang", "serve", "--model-path", WEIGHTS, "--host", "127.0.0.1", "--port", "{port}"),
-            *("--served-model-name", "qwen", "--enable-metrics", "--mem-fraction-static", "0.875"),
-            *("--context-length", "8192"),
+            *("--served-model-name", "qwen", "--enable-metrics", "--allowed-media-domains", "data-urls-only.invalid"),
+            *("--mem-fraction-static", "0.875", "--context-length", "8192"),
         ),
         env={
             "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -92,11 +92,13 @@ def test_vllm_omni() -> None:
         served="qwen",
         argv=(
             *("{bin}/vllm-omni", "serve", WEIGHTS, "--omni", "--host", "127.0.0.1", "--port", "{port}"),
-            *("--served-model-name", "qwen", "--trust-remote-code"),
+            *("--served-model-name", "qwen", "--allowed-media-domains", "data-urls-only.invalid"),
+            "--trust-remote-code",
         ),
         env={
             "VLLM_NO_USAGE_STATS": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
             "HF_HUB_OFFLINE": "1",
             "VLLM_API_KEY": "secret",
         },
@@ -121,6 +123,13 @@ def test_vllm_omni_splits_what_has_one_stage_and_leaves_the_others_to_their_conf
 
 def test_a_picture_is_no_first_request() -> None:
     assert launched(spec("vllm-omni", "a/b", type="image")).first_request is None
+
+
+@pytest.mark.parametrize("engine", ["sglang", "vllm-omni"])
+def test_no_domain_is_fetched_from_unless_the_user_allows_it(engine: str) -> None:
+    told = launched(spec(engine, "a/b", args=("--allowed-media-domains", "example.com"))).argv
+    assert told.count("--allowed-media-domains") == 1
+    assert value(told, "--allowed-media-domains") == "example.com"
 
 
 @pytest.mark.parametrize("engine", ["sglang", "vllm-omni"])

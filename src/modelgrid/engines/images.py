@@ -7,7 +7,8 @@ from typing import Final
 from modelgrid.engines.service import ServiceEngine
 from modelgrid.spec import operations
 
-# sentencepiece and protobuf read T5's vocabulary, ftfy mends prompts as some models were taught with.
+# For films as well, so that both share an environment: av writes those. sentencepiece and protobuf read T5's
+# vocabulary, ftfy mends prompts as it was done where some models were taught.
 DIFFUSERS: Final = (
     "diffusers==0.42.0",
     "transformers==5.23.0",
@@ -16,8 +17,9 @@ DIFFUSERS: Final = (
     "sentencepiece==0.2.3",
     "protobuf==7.36.2",
     "ftfy==6.3.1",
+    "av==18.1.0",
 )
-OVERHEAD_BYTES: Final = 1 << 30  # 740 MiB were resident with a model of 1 MB that drew 512x512; the rest is for more
+OVERHEAD_BYTES: Final = 5 << 28  # 1.1 GiB were resident with a model of 1 MB that drew four pictures of 1024x1024
 
 IMAGES: Final = ServiceEngine(
     name="images",

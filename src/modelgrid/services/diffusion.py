@@ -90,10 +90,16 @@ def silence() -> None:
         logging.disable_progress_bar()
 
 
-def load(where: str, device: str, setup: Setup, *, trusts: bool) -> Any:
-    """The pipeline of the weights at `where`, on its device. Takes as long as reading the weights."""
+def load(
+    where: str, device: str, setup: Setup, *, trusts: bool, dtypes: Callable[[str], dict[str, Any]] | None = None
+) -> Any:
+    """The pipeline of the weights at `where`, on its device. Takes as long as reading the weights. `dtypes` says what
+    of it needs another type of number than the rest."""
     diffusers: Any = importlib.import_module("diffusers")
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(where, dtype=usual_dtype(device), trust_remote_code=trusts)
+    dtype: Any = usual_dtype(device)
+    if dtypes is not None and (others := dtypes(where)):
+        dtype = {**others, "default": dtype}
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(where, dtype=dtype, trust_remote_code=trusts)
     pipeline.set_progress_bar_config(disable=True)
     if setup.tiles and hasattr(pipeline.vae, "enable_tiling"):
         pipeline.vae.enable_tiling()
@@ -116,10 +122,10 @@ def habits(pipeline: Any, named: str, setup: Setup) -> Habits:
     `named` or by how they are made, and before all what the arguments say."""
     taken = parameters(pipeline)
     guides_by = "guidance_scale"
-    if _default(taken, "guidance_scale") is None and "true_cfg_scale" in taken:
+    if default(taken, "guidance_scale") is None and "true_cfg_scale" in taken:
         guides_by = "true_cfg_scale"  # Qwen-Image: the other one is for models that don't exist yet
-    guidance = _default(taken, guides_by)
-    steps, tokens, is_distilled = int(_default(taken, "num_inference_steps") or 50), None, False
+    guidance = default(taken, guides_by)
+    steps, tokens, is_distilled = int(default(taken, "num_inference_steps") or 50), None, False
     known = next((found for found in _DISTILLED if found[0] in named.lower()), None)
     if known is None and is_schnell(pipeline):
         known = _DISTILLED[0]
@@ -145,6 +151,16 @@ def is_schnell(pipeline: Any) -> bool:
 def parameters(pipeline: Any) -> dict[str, inspect.Parameter]:
     """What a call of the pipeline takes."""
     return dict(inspect.signature(type(pipeline).__call__).parameters)
+
+
+def default(taken: dict[str, inspect.Parameter], name: str) -> Any:
+    """What one of them is where nobody says; None where it isn't taken, or has to be said."""
+    return taken[name].default if name in taken and has_default(taken, name) else None
+
+
+def has_default(taken: dict[str, inspect.Parameter], name: str) -> bool:
+    """Whether one of them needn't be said."""
+    return taken[name].default is not inspect.Parameter.empty
 
 
 def call(pipeline: Any, turn: Turn, seen: Seen | None = None, **arguments: Any) -> Any:
@@ -184,7 +200,7 @@ class Reader:
     """Knows how long a prompt a pipeline reads. Its tokenizers are its own: one can't serve two threads."""
 
     def __init__(self, pipeline: Any, habits: Habits) -> None:
-        longest = habits.tokens or _default(parameters(pipeline), "max_sequence_length")
+        longest = habits.tokens or default(parameters(pipeline), "max_sequence_length")
         self._readers: list[tuple[Any, int]] = []
         for name in ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4"):
             tokenizer = getattr(pipeline, name, None)
@@ -216,8 +232,3 @@ class Reader:
 
     def _count(self, tokenizer: Any, _limit: int, prompt: str) -> int:
         return len(tokenizer(prompt)["input_ids"])
-
-
-def _default(taken: dict[str, inspect.Parameter], name: str) -> Any:
-    found = taken.get(name)
-    return None if found is None or found.default is inspect.Parameter.empty else found.default

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from starlette.datastructures import FormData, UploadFile
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute
 
-from modelgrid.services import diffusion, pictures
+from modelgrid.services import diffusion, forms, pictures
 from modelgrid.services.accelerator import best_device
 from modelgrid.services.diffusion import PROMPT_LETTERS, SEED_LIMIT, STEPS_LIMIT, Dice, Reader, Setup, generators
 from modelgrid.services.painter import Given, Painter, Wish
@@ -66,7 +64,7 @@ class Asked(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, given: object) -> object:
-        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
+        return forms.without_nulls(given)
 
 
 class AskedEdit(Asked):
@@ -139,9 +137,9 @@ class Images(Service):
 
     async def edit(self, request: Request) -> Response:
         """Change pictures, whole or where a mask says so."""
-        async with _form(request) as form:
-            asked = _read_form(form)
-            given, size = await self._given(asked, form)
+        async with forms.form(request, GIVEN_LIMIT + 2) as form:
+            asked = forms.checked(AskedEdit, forms.fields(form))
+            given, size = await self._given(asked, forms.files(form, "image", "image[]"), forms.files(form, "mask"))
         wish = self._wish(asked, size)
         if given.strength is not None and int(wish.steps * given.strength) < 1:
             said = f"cannot change a picture in {wish.steps} steps at strength {given.strength}: that is less than one"
@@ -182,23 +180,20 @@ class Images(Service):
             negative=asked.negative_prompt,
         )
 
-    async def _given(self, asked: AskedEdit, form: FormData) -> tuple[Given, Size]:
+    async def _given(self, asked: AskedEdit, files: list[UploadFile], masks: list[UploadFile]) -> tuple[Given, Size]:
         """The pictures of a form, and the size of what is to be drawn."""
-        files = [file for name in ("image", "image[]") for file in form.getlist(name) if isinstance(file, UploadFile)]
-        mask = form.get("mask")
         if not files:
             raise ServiceError(400, "'image' is missing", param="image", code="missing_required_parameter")
         if len(files) > GIVEN_LIMIT:
             said = f"cannot use {len(files)} pictures: {GIVEN_LIMIT} are the most"
             raise ServiceError(400, said, param="image", code="too_many_images")
         wanted = self._sizes.read(asked.size)
-        has_mask = isinstance(mask, UploadFile)
-        await self.compute(self.painter.check_changing, len(files), masked=has_mask)
+        await self.compute(self.painter.check_changing, len(files), masked=bool(masks))
 
         def read() -> tuple[Given, Size]:
             images = [pictures.read(file.file, "image") for file in files]
             size = wanted or self._sizes.like(*images[0].size)
-            hole = pictures.read(mask.file, "mask") if isinstance(mask, UploadFile) else None
+            hole = pictures.read(masks[0].file, "mask") if masks else None
             if hole is not None and hole.size != images[0].size:
                 width, height = hole.size
                 said = f"cannot use the mask: it has {width}x{height} pixels, the picture {Size(*images[0].size)}"
@@ -303,26 +298,6 @@ def _shown(asked: Asked, encoded: str, seed: int) -> dict[str, Any]:
 def _described(asked: Asked, size: Size) -> dict[str, Any]:
     facts = {"background": "opaque", "output_format": asked.output_format, "quality": asked.quality}
     return {**facts, "size": str(size)}
-
-
-@contextlib.asynccontextmanager
-async def _form(request: Request) -> AsyncIterator[FormData]:
-    """The request's form, its files on disk where they are large."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        said = "cannot read the request: pictures come as multipart/form-data (as curl -F and OpenAI's clients send it)"
-        raise ServiceError(400, said, code="invalid_content_type")
-    async with request.form(max_files=GIVEN_LIMIT + 2) as form:
-        yield form
-
-
-def _read_form(form: FormData) -> AskedEdit:
-    """The fields of a form; an empty one isn't there. Raises RequestValidationError."""
-    fields = {name: value for name, value in form.multi_items() if isinstance(value, str) and value}
-    try:
-        return AskedEdit.model_validate(fields)
-    except ValidationError as error:
-        found = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
-        raise RequestValidationError(found) from None
 
 
 if __name__ == "__main__":

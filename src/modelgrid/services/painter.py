@@ -214,4 +214,4 @@ def _takes_images(pipeline: Any) -> bool:
 def _needs(pipeline: Any, name: str) -> bool:
     """Whether it can't be called without: Qwen-Image-Edit has a default for `image`, and fails with it."""
     taken = diffusion.parameters(pipeline)
-    return name in taken and (taken[name].default is inspect.Parameter.empty or "Edit" in type(pipeline).__name__)
+    return name in taken and (not diffusion.has_default(taken, name) or "Edit" in type(pipeline).__name__)

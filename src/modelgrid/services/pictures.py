@@ -87,7 +87,7 @@ def read(file: BinaryIO, param: str) -> Any:
         if picture.width * picture.height > GIVEN_PIXELS:
             said = f"cannot read '{param}': {picture.width}x{picture.height} are more than {GIVEN_PIXELS} pixels"
             raise ServiceError(400, said, param=param, code="image_too_large")
-        return turning.exif_transpose(picture)
+        return turning.exif_transpose(picture)  # which reads it, so that the file may be closed
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):
         said = f"cannot read '{param}': it is no picture, or a broken one (send png, jpeg or webp)"
         raise ServiceError(400, said, param=param, code="invalid_image_file") from None

@@ -73,3 +73,37 @@ class DrawingPipeline:
         seeds = generator or []
         says = [f"{text} {seed}" for text, seed in zip(prompt, seeds, strict=True)]
         return SimpleNamespace(images=[Picture(text, width or 1024, height or 1024) for text in says])
+
+
+class FilmingPipeline:
+    """Makes films. It tells its steps to `at_step`, which may hold it or break it."""
+
+    vae_spatial_compression_ratio = 32
+    vae_temporal_compression_ratio = 8
+
+    def __init__(self) -> None:
+        self.tokenizer = Tokenizer(128)
+        self.calls: list[dict[str, Any]] = []
+        self.steps: list[int] = []
+        self.num_timesteps = 0
+        self.at_step: Callable[[int], None] = self.steps.append
+
+    def __call__(
+        self,
+        prompt: str,
+        height: int = 512,
+        width: int = 704,
+        num_frames: int = 161,
+        frame_rate: int = 25,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 3,
+        generator: int | None = None,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+    ) -> SimpleNamespace:
+        self.calls.append({name: value for name, value in locals().items() if name not in ("self", "generator")})
+        self.num_timesteps = num_inference_steps
+        assert callback_on_step_end is not None
+        for step in range(num_inference_steps):
+            self.at_step(step + 1)
+            callback_on_step_end(self, step, 1000 - step, {"latents": f"noise {step}"})
+        return SimpleNamespace(frames=[[Picture(f"{prompt} {generator}", width, height)] * num_frames])

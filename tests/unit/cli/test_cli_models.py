@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from hubs import serving_hub
 from modelgrid.api.fake import FakeControl
 from modelgrid.config.paths import Paths
 from modelgrid.spec import ModelStatus, ReplicaStatus
+from weight_files import safetensors
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -24,55 +24,15 @@ models:
   tiny: {engine: vllm, source: owner/tiny, aliases: [gpt-4o-mini], needs: {memory: 1GiB}}
   mine: {engine: custom, command: [serve, "{port}"], needs: {memory: 1GiB}}
 """
-FILES = {"config.json": b"{}", "model.safetensors": b"w" * 3000}
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """A hub that has one model."""
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        name = self.path.rpartition("/")[2]
-        if self.path.startswith("/api/models/owner/tiny"):
-            siblings = [{"rfilename": file, "size": len(content)} for file, content in FILES.items()]
-            self.answer(200, json.dumps({"id": "owner/tiny", "sha": REVISION, "siblings": siblings}).encode())
-        elif self.path.startswith("/owner/tiny/resolve/") and name in FILES:
-            self.answer(200, FILES[name])
-        else:
-            self.answer(404, b"{}")
-
-    def answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Repo-Commit", REVISION)
-        self.send_header("ETag", f'"{len(body)}"')
-        if status == 404:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+WEIGHTS = b"w" * 3000
 
 
 @pytest.fixture
 def hub() -> Iterator[dict[str, str]]:
-    """The environment that leads to the hub."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}",
-        "HF_HUB_OFFLINE": "0",
-        "NO_PROXY": "127.0.0.1",
-    }
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """The environment that leads to a hub with one model."""
+    with serving_hub() as hub:
+        hub.models["owner/tiny"] = {"config.json": b"{}", "model.safetensors": WEIGHTS}
+        yield hub.environ
 
 
 @pytest.fixture
@@ -119,7 +79,7 @@ def test_weights_are_pulled_listed_and_removed_by_the_models_name(run: Run, hub:
     pulled = run("model", "pull", "gpt-4o-mini", **hub)
     folder = paths.models / "owner" / "tiny"
     assert (pulled.returncode, pulled.stdout) == (0, f"owner/tiny is at {folder}\n"), pulled.stderr
-    assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     (tiny, _) = json.loads(run("model", "list", "--json").stdout)["models"]
     assert (tiny["weights_path"], tiny["weights_bytes"] > 3000) == (str(folder), True)
     removed = run("model", "remove", "tiny")
@@ -146,6 +106,12 @@ def test_weights_that_a_replica_runs_on_are_not_removed(
     assert refused.returncode == 1
     assert "cannot remove owner/tiny: tiny runs on it (try: modelgrid model unload tiny" in refused.stderr
     assert (paths.models / "owner" / "tiny").exists()
+    forced = run("model", "remove", "tiny", "--force")
+    assert forced.stdout == (
+        "removed owner/tiny: 3.0 KiB are free again, as soon as tiny is unloaded, which keeps its files open "
+        "(its next start pulls them again)\n"
+    )
+    assert not (paths.models / "owner").exists()
 
 
 @pytest.mark.usefixtures("configured")
@@ -170,3 +136,23 @@ def test_what_needs_no_pull_is_said(run: Run) -> None:
         0,
         "stand-in needs no pull: its source is stand-in, which is made on the spot\n",
     )
+
+
+def test_a_path_is_told_by_what_lies_there(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(safetensors({"a": ("BF16", [1000, 2000])}, b"x" * 4_000_000))
+    (tmp_path / "modelgrid.yaml").write_text("models: {here: {engine: vllm, source: ./mine}}\n")
+    told = f"{folder} needs no pull: it has 3.8 MiB of safetensors weights, 2.0 million parameters, BF16\n"
+    for name in ("./mine", "here", str(folder)):
+        assert run("model", "pull", name).stdout == told
+    (here,) = json.loads(run("model", "list", "--json").stdout)["models"]
+    size = (folder / "model.safetensors").stat().st_size
+    assert (here["is_here"], here["weights_path"], here["weights_bytes"]) == (True, str(folder), size)
+    assert (here["memory_basis"], here["memory_bytes"] > size, here["kinds"]) == ("estimated", True, ["text"])
+    refused = run("model", "remove", "./mine")
+    assert "its files are not ours to delete" in refused.stderr
+    (folder / "model.safetensors").unlink()
+    empty = run("model", "pull", "here")
+    assert (empty.returncode, f"cannot load {folder}: it holds no weights" in empty.stderr) == (1, True)

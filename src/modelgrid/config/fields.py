@@ -411,8 +411,9 @@ class ModelSection(_Section):
     )
     source: FilePath | None = Field(
         default=None,
-        description="Where the weights come from: a hub id (`Qwen/Qwen2.5-7B-Instruct`) or a local path (starts with "
-        "`/`, `./`, `../` or `~`, or exists relative to this file).",
+        description="Where the weights come from: a hub id (`Qwen/Qwen2.5-7B-Instruct`), one of its GGUF files "
+        "(`OWNER/NAME:Q4_K_M`, `OWNER/NAME:FILE.gguf`), a tag of Ollama's (`ollama:llama3.2:1b`), or a local path "
+        "(starts with `/`, `./`, `../` or `~`, or exists relative to this file).",
     )
     aliases: list[Name] = Field(default=[], description="Further names that callers may use in `model`.")
     args: list[Word] = Field(

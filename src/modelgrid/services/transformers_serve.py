@@ -27,7 +27,8 @@ from modelgrid.services.errors import ServiceError, answer
 BODY_BYTES: Final = 64 << 20
 PIXELS: Final = 64_000_000  # of one picture
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")  # those that OpenAI takes; the library knows some that run programs
-_PATHS: Final = ("/v1/chat/completions", "/v1/responses")
+_RESPONSES: Final = "/v1/responses"
+_PATHS: Final = ("/v1/chat/completions", _RESPONSES)
 _OPEN_PATHS: Final = ("/health",)
 _MEDIA: Final = {"image_url": "image", "video_url": "video", "audio_url": "audio"}
 _STEP: Final = "this model opens no addresses and no files: send it as a data URL"
@@ -66,13 +67,13 @@ class Door:
             if self._expected and not hmac.compare_digest(given, self._expected):
                 raise ServiceError(401, "the engine's key is missing or wrong", code="invalid_api_key")
             if scope["path"] in _PATHS:
-                receive = await self._seen(receive)
+                receive = await self._seen(scope, receive)
         except ServiceError as error:
             await answer(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    async def _seen(self, receive: Receive) -> Receive:
+    async def _seen(self, scope: Scope, receive: Receive) -> Receive:
         """`receive` again, once what it brings was looked at. Raises ServiceError."""
         body = bytearray()
         last: Message = {"more_body": True}
@@ -82,7 +83,9 @@ class Door:
             if len(body) > BODY_BYTES:
                 said = f"cannot read the request: its body is larger than {BODY_BYTES} bytes"
                 raise ServiceError(413, said, code="request_too_large")
-        await asyncio.to_thread(check, bytes(body), self._open_picture)
+        asked = await asyncio.to_thread(read, bytes(body), self._open_picture)
+        if scope["path"] == _RESPONSES and asked.get("stream") is None:
+            body[:] = json.dumps({**asked, "stream": False}).encode()  # it streams to whoever asks for nothing else
         is_told = False
 
         async def again() -> Message:
@@ -95,8 +98,8 @@ class Door:
         return again
 
 
-def check(body: bytes, open_picture: Callable[[BytesIO], Any]) -> None:
-    """Look at all that the messages of a request bring with them. Raises ServiceError."""
+def read(body: bytes, open_picture: Callable[[BytesIO], Any]) -> dict[str, Any]:
+    """A request's body, once all was looked at that its messages bring with them. Raises ServiceError."""
     try:
         asked = json.loads(body)
     except ValueError as error:
@@ -113,6 +116,7 @@ def check(body: bytes, open_picture: Callable[[BytesIO], Any]) -> None:
                     _check_image(f"{place}.{field}", url, open_picture)
         if "input_audio" in part:
             _check_audio(f"{place}.input_audio", part["input_audio"])
+    return asked
 
 
 def _objects(asked: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -125,6 +125,12 @@ def test_audio_of_no_format_may_be_a_path(given: object) -> None:
     )
 
 
+@pytest.mark.parametrize(("asked", "comes"), [({}, False), ({"stream": None}, False), ({"stream": True}, True)])
+def test_a_response_is_streamed_to_who_asks_for_it(asked: dict[str, Any], comes: bool) -> None:
+    answer = client().post("/v1/responses", json={"input": "hello", **asked})
+    assert answer.json() == {"input": "hello", "stream": comes}
+
+
 @pytest.mark.parametrize(
     ("url", "code", "message"),
     [

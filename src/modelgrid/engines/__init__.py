@@ -20,13 +20,14 @@ from modelgrid.engines.speech import SPEECH
 from modelgrid.engines.tgi import Tgi
 from modelgrid.engines.transcription import TRANSCRIPTION
 from modelgrid.engines.transformers import Transformers
+from modelgrid.engines.videos import VIDEOS
 from modelgrid.engines.vllm import Vllm
 from modelgrid.engines.vllm_omni import VllmOmni
 
 ENGINES = Engines(
     (
         *(Vllm(), Sglang(), VllmOmni(), Llamacpp(), Ollama(), Tgi(), Transformers()),
-        *(EMBEDDINGS, RERANK, IMAGES, SPEECH, TRANSCRIPTION, MUSIC),
+        *(EMBEDDINGS, RERANK, IMAGES, SPEECH, TRANSCRIPTION, MUSIC, VIDEOS),
         *(Custom(), Remote()),
     )
 )

@@ -21,7 +21,7 @@ VALUES = {"port": "4321", "host": "127.0.0.1", "python": "/env/bin/python", "bin
 
 LOADS_WEIGHTS = {  # from a hub
     *("vllm", "sglang", "vllm-omni", "tgi", "transformers", "embeddings", "rerank"),
-    *("images", "speech", "transcription", "music"),
+    *("images", "speech", "transcription", "music", "videos"),
 }
 NEEDS_SOURCE = LOADS_WEIGHTS | {"llamacpp", "ollama"}
 
@@ -54,6 +54,8 @@ GOOD = (
     ModelSpec(ModelName("transcription/stand-in"), "transcription", source="stand-in"),
     ModelSpec(ModelName("music"), "music", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
     ModelSpec(ModelName("music/stand-in"), "music", source="stand-in"),
+    ModelSpec(ModelName("videos"), "videos", source="owner/name", served="other {name}", args=("{{ x }} {port}",)),
+    ModelSpec(ModelName("videos/stand-in"), "videos", source="stand-in"),
     ModelSpec(ModelName("c"), "custom", command=("serve", "{port}", '{"a": {"b": 1}}'), memory_bytes=1 << 30),
     ModelSpec(ModelName("c/script"), "custom", script="/srv/{odd}/server.py", port=8001, endpoint="/v1/music"),
     ModelSpec(ModelName("r"), "remote", url="https://example.com/v1", key="theirs"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelgrid.weights import Content, Progress
 
 _LINE_EVERY_S = 5.0
+_LEAP_BYTES = 4 << 20  # more than comes at once
 
 
 @contextmanager
@@ -71,9 +72,15 @@ def _bar(source: str, out: Console) -> Iterator[Callable[[Progress], None]]:
     with Bars(*columns, console=out, transient=True) as bars:
         task = bars.add_task(source, total=None, file="asking for it")
 
+        done_bytes = 0
+
         def on_progress(progress: Progress) -> None:
+            nonlocal done_bytes
             file = screen.text(progress.file).plain
-            bars.update(task, completed=progress.done_bytes, total=progress.total_bytes or None, file=file)
+            # What was here before says nothing of the speed: it is measured from there on.
+            move = bars.reset if progress.done_bytes - done_bytes > _LEAP_BYTES else bars.update
+            move(task, completed=progress.done_bytes, total=progress.total_bytes or None, file=file)
+            done_bytes = progress.done_bytes
 
         yield on_progress
 

@@ -48,9 +48,9 @@ class Wanted:
         return _size(self.part)
 
 
-def fetch_file(client: httpx.Client, wanted: Wanted, on_bytes: Callable[[int], None]) -> None:
-    """Fetch one file. `on_bytes` is told how much is there. Raises Answer, WeightsError, and what the client and the
-    disk raise."""
+def fetch(client: httpx.Client, wanted: Wanted, on_bytes: Callable[[int], None]) -> None:
+    """Fetch one file into its `part`. `on_bytes` is told how much is there. Raises Answer, WeightsError, and what the
+    client and the disk raise."""
     import httpx
 
     file, part = wanted.file, wanted.part
@@ -76,9 +76,13 @@ def fetch_file(client: httpx.Client, wanted: Wanted, on_bytes: Callable[[int], N
         if fails == TRIES:
             raise failure or WeightsError(f"cannot pull {file.name}: it stays incomplete (try again later)")
         time.sleep(_wait_s(failure, fails))
-    _check(file, part)
+
+
+def keep(wanted: Wanted) -> None:
+    """Check what was fetched, and put it where it is to lie. Raises WeightsError, OSError."""
+    _check(wanted.file, wanted.part)
     wanted.to.parent.mkdir(parents=True, exist_ok=True)
-    part.replace(wanted.to)
+    wanted.part.replace(wanted.to)
 
 
 def _append(client: httpx.Client, wanted: Wanted, on_bytes: Callable[[int], None]) -> None:

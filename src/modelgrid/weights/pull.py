@@ -11,7 +11,7 @@ from typing import Final
 from modelgrid.spec.units import format_bytes
 from modelgrid.weights import layers
 from modelgrid.weights.explain import Hub, Origin, explained
-from modelgrid.weights.fetch import TIMEOUT_S, Wanted, fetch_file
+from modelgrid.weights.fetch import TIMEOUT_S, Wanted, fetch, keep
 from modelgrid.weights.held import PARTS, alone, folder_of, mark_whole, resolve
 from modelgrid.weights.hub import Listing, headers, list_files
 from modelgrid.weights.ollama import HEADERS, Registry, list_layers
@@ -121,7 +121,9 @@ def _fetch(files: Sequence[Wanted], sent: Mapping[str, str], on_progress: OnProg
             name = wanted.file.name
             on_progress(Progress(done, total, name))
             if not wanted.is_there:
-                fetch_file(client, wanted, _teller(done, total, name, on_progress))
+                fetch(client, wanted, _teller(done, total, name, on_progress))
+                on_progress(Progress(done + wanted.file.size_bytes, total, f"checking {name}"))
+                keep(wanted)
             done += wanted.file.size_bytes
     on_progress(Progress(total, total, ""))
 

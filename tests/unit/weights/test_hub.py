@@ -61,6 +61,7 @@ def test_pull_tells_how_far_it_is(hub: Hub, model: str, tmp_path: Path) -> None:
     assert [progress.done_bytes for progress in seen] == sorted(progress.done_bytes for progress in seen)
     assert seen[-1] == Progress(total, total, "")
     assert len([progress for progress in seen if progress.file == "model.safetensors"]) > 1
+    assert [progress.done_bytes for progress in seen if progress.file == "checking model.safetensors"] == [total]
 
 
 def test_pull_twice_asks_the_hub_once(hub: Hub, model: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, BinaryIO, ClassVar, Final, Literal
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -58,7 +58,9 @@ CUBLAS: Final = ("libcublasLt.so.12", "libcublas.so.12")  # what CTranslate2 loo
 Decode = Callable[[BinaryIO], Generator[Any]]
 
 
-def _language(asked: str) -> str:
+def _language(asked: str) -> str | None:
+    if asked == "auto":  # as some clients write what OpenAI's leave out
+        return None
     code = code_of(asked)
     if code is None:
         raise ValueError(f"{asked!r} is no language that Whisper knows: write its ISO 639-1 code, such as en, de or zh")
@@ -94,7 +96,7 @@ def _detected(asked: object) -> object:
 class Asked(BaseModel):
     """The form's fields, but for the file."""
 
-    language: Annotated[str, AfterValidator(_language)] | None = None
+    language: Annotated[str | None, BeforeValidator(_language)] = None
     prompt: str | None = None
     response_format: Annotated[Format, BeforeValidator(_spoken)] = Format.JSON
     temperature: float = Field(0.0, ge=0, le=1)
@@ -123,7 +125,7 @@ class Transcription(Service):
     def arguments(cls, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
         add("--beam-size", type=int, metavar="N", help=f"guesses that are followed at once; default: {BEAMS}")
-        add("--compute-type", metavar="TYPE", help="int8, float16, …; default: float16 on a GPU, int8 on a CPU")
+        add("--compute-type", metavar="TYPE", help="float32, int8, …; default: float16 on a GPU, int8 on a CPU")
         add("--vad", action="store_true", help="leave out silence, also where a request doesn't ask for it")
         add("--upload-limit", type=parse_bytes, default=UPLOAD_BYTES, metavar="BYTES", help="default: 1 GiB")
 
@@ -142,14 +144,15 @@ class Transcription(Service):
         ctranslate2: Any = importlib.import_module("ctranslate2")
         library: Any = importlib.import_module("faster_whisper")
         kind, _, index = (self.options.device or "auto").partition(":")
-        on_gpu = kind == "cuda" or (kind == "auto" and ctranslate2.get_cuda_device_count() > 0)
-        self.log.info("loading %s on a %s", folder, "GPU" if on_gpu else "CPU")
+        has_gpu = kind == "cuda" or (kind == "auto" and ctranslate2.get_cuda_device_count() > 0)
+        device = "cuda" if has_gpu else "cpu"
+        self.log.info("loading %s (%s)", folder, device)
         self._beams = self._beams or _usual_beams(folder)
         model = library.WhisperModel(
             str(folder),
-            device="cuda" if on_gpu else "cpu",
+            device=device,
             device_index=int(index or 0),
-            compute_type=self._compute_type or ("float16" if on_gpu else "int8"),
+            compute_type=self._compute_type or _quickest(ctranslate2.get_supported_compute_types(device)),
             cpu_threads=0 if "OMP_NUM_THREADS" in os.environ else _cores(),  # 0: as that says
         )
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it tells of every request
@@ -370,6 +373,12 @@ def _usual_beams(folder: Path) -> int:
     """As the weights' authors have it."""
     told = folder / "generation_config.json"
     return int(json.loads(told.read_bytes()).get("num_beams") or BEAMS) if told.is_file() else BEAMS
+
+
+def _quickest(supported: set[str]) -> str:
+    """Of what the device can compute in: what takes little memory, and loses little by it."""
+    wanted = ("float16", "float32") if "float16" in supported else ("int8", "float32")
+    return next(kind for kind in wanted if kind in supported)
 
 
 def _cores() -> int:

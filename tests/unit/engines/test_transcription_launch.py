@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from modelgrid.engines.transcription import CUDA, TRANSCRIPTION
+from modelgrid.engines.transcription import CUDA, OVERHEAD_BYTES, TRANSCRIPTION
 from modelgrid.spec import Launch, ModelName, ModelSpec, Place, ReplicaId
 from modelgrid.spec.operations import TRANSCRIPTIONS, TRANSLATIONS
+from modelgrid.spec.weights import Weights
 from places import on_cpu, on_cuda
 
 MODEL = ModelSpec(ModelName("listener"), "transcription", source="Systran/faster-whisper-small", args=("--vad",))
@@ -34,6 +35,14 @@ def test_a_gpu_brings_the_library_that_ctranslate2_looks_for() -> None:
     launch = launched(MODEL, on_cuda())
     assert launch.environment is not None
     assert set(CUDA) <= set(launch.environment.requirements)
+
+
+def test_on_a_cpu_the_weights_are_there_twice_while_they_are_loaded() -> None:
+    small = Weights(483_529_204)
+    on_a_cpu = TRANSCRIPTION.estimate(MODEL, small, "cpu")
+    assert on_a_cpu.memory_bytes == 2 * 483_529_204 + OVERHEAD_BYTES
+    assert on_a_cpu.memory_bytes > 1018 << 20  # what it was seen to take
+    assert TRANSCRIPTION.estimate(MODEL, small, "cuda").memory_bytes < 2 * 483_529_204 + (1 << 30)
 
 
 def test_requirements_of_the_users_stay_as_they_are() -> None:

@@ -104,7 +104,7 @@ def test_what_is_asked_for_reaches_the_library(client: TestClient, service: Read
     ask(client)
     ask(client, language="German", temperature="0.4", chunking_strategy="auto")
     ask(client, **form(chunking_strategy__type="server_vad", chunking_strategy__threshold="0.3"))
-    ask(client, chunking_strategy='{"type": "server_vad", "silence_duration_ms": 70}', language="", prompt="")
+    ask(client, language="auto", chunking_strategy='{"type": "server_vad", "silence_duration_ms": 70}', prompt="")
     usual, told, parted, written = service.model.calls
     assert (usual["temperature"], usual["vad_filter"], usual["language"], usual["beam_size"]) == (
         *(TEMPERATURES, False, None, 5),

@@ -46,7 +46,8 @@ def daemon(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemo
     """One that serves a model whose weights are at the hub."""
     models = {"asked": faulty(source="owner/asked", aliases=["gpt-4o"]), "idle": faulty(source="owner/stopped")}
     config: dict[str, Any] = {"gateway": {"port": free_port()}, "machine": {"memory": "1GiB"}, "models": models}
-    made = Daemon(tmp_path_factory.mktemp("pulling"), config, hub.environ)
+    home = tmp_path_factory.mktemp("pulling")
+    made = Daemon(home, config, {**hub.environ, "HF_HOME": str(home / "hub")})
     try:
         yield made.start()
     finally:
@@ -200,6 +201,12 @@ def test_the_page_works_as_it_is_written(daemon: Daemon) -> None:
     shown = json.loads(said["modelgrid model list --json"])
     assert {"ollama:llama3.2:1b", "Qwen/Qwen2.5-0.5B-Instruct"} <= {one["source"] for one in shown["unused"]}
     assert said["modelgrid model remove ollama:llama3.2:1b"] == "removed ollama:llama3.2:1b: 3.9 KiB are free again\n"
+
+
+def test_a_hub_is_asked_for_models_only(daemon: Daemon, hub: Hub) -> None:
+    hub.asked.clear()
+    daemon.run("model", "pull", "owner/few")
+    assert {path for _, path, _ in hub.asked} == {"/api/models/owner/few"}
 
 
 def test_what_the_page_configures_is_a_configuration() -> None:

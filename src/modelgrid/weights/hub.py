@@ -40,8 +40,9 @@ def list_files(model: HubModel, timeout_s: float) -> Listing:
     """What would be pulled, and its sizes. Raises WeightsError."""
     if is_offline():
         raise WeightsError(f"cannot ask the hub for {model}: HF_HUB_OFFLINE is set (unset it, or use a local path)")
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks for more than was asked of it, and tells who runs it
     with explained(f"ask the hub for {model}", Hub(model.repository)):
         api = HfApi(endpoint=endpoint(), headers=_authorization(), token=False)
         info = api.model_info(model.repository, files_metadata=True, timeout=timeout_s)

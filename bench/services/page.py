@@ -63,8 +63,8 @@ def _head(record: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"`make bench-services ARGS=--keep`, {record['date'][:10]}: each service of modelgrid beside the library"
     yield "that it stands on, called without it in the same environment. The first ratio says what a request costs a"
-    yield "lone caller: HTTP, checks, counted tokens, and an answer written as OpenAI has it. Requests that wait while the"
-    yield f"model computes are computed together next: the second says what that is worth to {CALLERS} callers."
+    yield "lone caller: HTTP, checks, counted tokens, and an answer written as OpenAI has it. Requests that wait while"
+    yield "the model computes are computed together next: the second says what that is worth to many callers."
     yield ""
 
 

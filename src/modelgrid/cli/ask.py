@@ -142,6 +142,8 @@ def replicas_of_source(source: str) -> list[str]:
     from modelgrid.weights import parse_source
 
     wanted = parse_source(source)
+    if wanted is None:
+        return []
     try:
         with daemon() as client:
             status = client.status()

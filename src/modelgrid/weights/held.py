@@ -88,13 +88,13 @@ def remove(source: str, root: Path) -> int:
         raise WeightsError(
             f"cannot remove {source}: it was not pulled by modelgrid, so its files are not ours to delete"
         )
-    with alone(wanted, root) as is_alone:
-        if not is_alone:
-            raise WeightsError(f"cannot remove {source}: it is being pulled now (stop that first)")
-        try:
+    try:
+        with alone(wanted, root) as is_alone:
+            if not is_alone:
+                raise WeightsError(f"cannot remove {source}: it is being pulled now (stop that first)")
             freed = layers.remove(wanted, root) if isinstance(wanted, OllamaTag) else _remove(wanted, root)
-        except OSError as error:
-            raise WeightsError(f"cannot remove {source}: {error.strerror}: {error.filename}") from error
+    except OSError as error:
+        raise WeightsError(f"cannot remove {source}: {error.strerror}: {error.filename}") from error
     if freed is None:
         raise WeightsError(f"cannot remove {source}: it is not there (see: modelgrid model list)")
     return freed

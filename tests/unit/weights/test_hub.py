@@ -412,6 +412,14 @@ def test_what_is_being_pulled_is_not_removed(hub: Hub, model: str, tmp_path: Pat
     assert refused == ["cannot remove owner/tiny: it is being pulled now (stop that first)"]
 
 
+def test_what_the_disk_refuses_is_told(hub: Hub, model: str, tmp_path: Path) -> None:
+    (tmp_path / ".locks").write_text("a file where a folder should be")
+    with pytest.raises(WeightsError, match=r"cannot pull owner/tiny: .*File exists"):
+        pull(model, tmp_path, nothing)
+    with pytest.raises(WeightsError, match=r"cannot remove owner/tiny: File exists: .*/.locks"):
+        remove(model, tmp_path)
+
+
 def test_what_was_begun_is_listed_and_can_be_removed(hub: Hub, model: str, tmp_path: Path) -> None:
     hub.claimed_sha256["model.safetensors"] = "0" * 64
     with pytest.raises(WeightsError):

@@ -57,10 +57,15 @@ def started(folder: Path, models: dict[str, Any]) -> Daemon:
 
 def hear(daemon: Daemon, model: str, sound: bytes) -> Heard:
     """Decode it whole."""
+    return Heard(**json.loads(run_beside(daemon, model, _LISTEN, sound)))
+
+
+def run_beside(daemon: Daemon, model: str, program: str, given: bytes = b"") -> bytes:
+    """What a program prints that has the service's libraries."""
     python = psutil.Process(daemon.replicas(model)[0].pid).cmdline()[0]
-    ran = subprocess.run([python, "-c", _LISTEN], input=sound, capture_output=True, timeout=60, check=False)
+    ran = subprocess.run([python, "-c", program], input=given, capture_output=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr.decode()
-    return Heard(**json.loads(ran.stdout))
+    return ran.stdout
 
 
 def running(daemon: Daemon, model: str) -> float:

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from e2e.daemon import Daemon
-from e2e.sounds import FIRST_START_S, hear, running, started, until_logged
+from e2e.sounds import FIRST_START_S, hear, run_beside, running, started, until_logged
 
 MODEL = "speaker"
 SENTENCE = "Hello there"  # a sound of a known length: two tokens to a letter and one more, of 512 samples each
@@ -93,6 +93,26 @@ def test_speed_changes_the_length(daemon: Daemon, client: openai.OpenAI, speed: 
         model=MODEL, input=SENTENCE, voice="alloy", response_format="wav", speed=speed
     ).content
     assert hear(daemon, MODEL, sound).seconds == SECONDS / speed
+
+
+# For models that know no speed: how long a second of a' becomes, and how high it sounds.
+_STRETCH = """
+import json, numpy
+from modelgrid.services.audio import stretch
+tone = numpy.sin(numpy.arange(16_000) * 2 * numpy.pi * 440 / 16_000, dtype=numpy.float32).reshape(1, -1)
+for speed in (0.25, 0.7, 1.0, 4.0):
+    sound = stretch(tone, 16_000, speed)[0]
+    highest = numpy.abs(numpy.fft.rfft(sound)).argmax() * 16_000 / len(sound)
+    print(json.dumps([speed, len(sound) / 16_000 * speed, highest]))
+"""
+
+
+def test_a_sound_at_another_speed_keeps_its_pitch(daemon: Daemon, client: openai.OpenAI) -> None:
+    speak(client)
+    for line in run_beside(daemon, MODEL, _STRETCH).splitlines():
+        speed, seconds, pitch = json.loads(line)
+        assert seconds == pytest.approx(1.0, abs=0.1), speed
+        assert pitch == pytest.approx(440, rel=0.02), speed
 
 
 def test_events_carry_the_same_sound(daemon: Daemon, client: openai.OpenAI) -> None:

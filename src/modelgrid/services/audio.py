@@ -1,4 +1,4 @@
-"""Sound in and out: samples become a file or a stream of the usual formats and back, by FFmpeg's libraries (PyAV).
+"""Sound: samples become a file or a stream in the usual formats, by FFmpeg's libraries (PyAV).
 
 Samples are a numpy array of 32-bit floats from -1 to 1, of the shape ``(channels, frames)``.
 """
@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, BinaryIO, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 Samples: TypeAlias = Any  # numpy is in the environments of services only
 
@@ -56,10 +56,6 @@ _AT_ONCE: Final = {"flush_packets": "1"}  # what is made is passed on, not gathe
 _SHORT_PAGES: Final = {"page_duration": "50000"}
 
 
-class NotSound(ValueError):
-    """Bytes that no sound can be read from."""
-
-
 class Encoding(Protocol):
     """A sound that is being written, for whoever streams it."""
 
@@ -95,25 +91,6 @@ def encode(samples: Samples, form: Format, rate: int) -> bytes:
     writer.write(samples)
     writer.close()
     return file.getvalue()
-
-
-def decode(file: BinaryIO, rate: int) -> Samples:
-    """The first sound track of any file that FFmpeg reads, on one channel, at `rate`. Raises NotSound."""
-    av: Any = importlib.import_module("av")
-    numpy: Any = importlib.import_module("numpy")
-    try:
-        with av.open(file, metadata_errors="ignore") as container:
-            track = next(iter(container.streams.audio), None)
-            if track is None:
-                raise NotSound("the file has no sound")
-            resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-            decoded = (part for frame in container.decode(track) for part in resampler.resample(frame))
-            parts = [part.to_ndarray() for part in (*decoded, *resampler.resample(None))]
-    except av.error.FFmpegError as error:
-        raise NotSound(f"it can't be read as sound: {error.strerror}") from None
-    if not parts:
-        raise NotSound("the file has no sound")
-    return numpy.concatenate(parts, axis=1)
 
 
 def stretch(samples: Samples, rate: int, speed: float) -> Samples:

@@ -46,6 +46,7 @@ class Composer(Protocol):
 def load_composer(where: str, device: str, trusts: bool) -> Composer:
     """The MusicGen at `where`, a path or a hub's id. Raises what transformers raises, and ValueError."""
     transformers: Any = importlib.import_module("transformers")
+    transformers.utils.logging.disable_progress_bar()  # for a log they are noise
     config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=trusts)
     if config.model_type != "musicgen":
         raise ValueError(f"{where} is a {config.model_type}: MusicGen is what can be served here")
@@ -80,20 +81,18 @@ class Musicgen:
         torch.manual_seed(seed) if seed is not None else torch.seed()
         with torch.inference_mode():
             songs = self._model.generate(
-                **inputs, **_told(manner), max_new_tokens=steps, stopping_criteria=[_counting(turn, steps)]
+                **inputs, **settings(manner), max_new_tokens=steps, stopping_criteria=[_counting(turn, steps)]
             )
         length = round(manner.duration_s * self.rate)
         return list(songs[:, :, :length].float().cpu().numpy())
 
 
-def _told(manner: Manner) -> dict[str, Any]:
-    """As transformers names it. At temperature 0 the likeliest tokens are taken, and nothing is drawn."""
-    if manner.temperature == 0:
-        said = {"do_sample": False, "guidance_scale": manner.guidance}
-    else:
-        drawn = {"temperature": manner.temperature, "top_k": manner.top_k, "top_p": manner.top_p}
-        said = {"do_sample": True, "guidance_scale": manner.guidance, **drawn}
-    return {name: value for name, value in said.items() if value is not None}
+def settings(manner: Manner) -> dict[str, Any]:
+    """As transformers names them. At temperature 0 the likeliest codes are taken, and nothing is drawn."""
+    told = {"do_sample": manner.temperature != 0, "guidance_scale": manner.guidance}
+    if manner.temperature != 0:
+        told |= {"temperature": manner.temperature, "top_k": manner.top_k, "top_p": manner.top_p}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _counting(turn: Turn, steps: int) -> Callable[..., bool]:

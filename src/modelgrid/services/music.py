@@ -33,7 +33,7 @@ class Asked(BaseModel):
     """A request. What is left out is as the model has it."""
 
     prompt: str
-    duration: float | None = Field(None, ge=0.1, allow_inf_nan=False)  # seconds
+    duration: float | None = Field(None, ge=0.1)  # seconds
     response_format: Literal["wav", "mp3", "flac"] | None = None  # wav
     seed: int | None = Field(None, ge=0, lt=2**63)
     guidance: float | None = Field(None, ge=1, le=100)  # how closely the prompt is followed; 1: not more than learned

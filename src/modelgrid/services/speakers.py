@@ -32,6 +32,7 @@ class Speaker(Protocol):
 def load_speaker(where: str, device: str, trusts: bool) -> Speaker:
     """Whatever lies at `where`, a path or a hub's id. Raises what transformers raises, and ValueError."""
     transformers: Any = importlib.import_module("transformers")
+    transformers.utils.logging.disable_progress_bar()  # for a log they are noise
     pipeline = transformers.pipeline("text-to-audio", model=where, device=device, trust_remote_code=trusts)
     kind = pipeline.model.config.model_type
     if kind in _SINGERS:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from modelgrid.services.composer import Manner
+from modelgrid.services.composer import Manner, settings
 from modelgrid.services.music import CHARACTERS_LIMIT, TOGETHER, Music
 from modelgrid.services.service import Options, Turn
 from unit.services.exchange import DEADLINE_S, Exchange
@@ -101,6 +101,7 @@ def test_songs_of_one_manner_are_made_together_and_those_with_a_seed_alone(servi
     asked = [
         *({"prompt": f"song {number}", "duration": 2} for number in range(TOGETHER + 1)),
         {"prompt": "long", "duration": 3},
+        {"prompt": "of another manner", "duration": 2, "top_k": 5},
         {"prompt": "seeded", "duration": 2, "seed": 1},
         {"prompt": "also seeded", "duration": 2, "seed": 1},
     ]
@@ -114,7 +115,7 @@ def test_songs_of_one_manner_are_made_together_and_those_with_a_seed_alone(servi
         assert first.result().text == "<wav 32000>first♪♪"
         for body, answer in zip(asked, rest, strict=True):
             assert answer.result().text.startswith(f"<wav 32000>{body['prompt']}♪♪")
-    assert sorted(len(prompts) for prompts, *_ in composer.made) == [1, 1, 1, 1, 1, TOGETHER]
+    assert sorted(len(prompts) for prompts, *_ in composer.made) == [1, 1, 1, 1, 1, 1, TOGETHER]
     assert all(len(prompts) == 1 for prompts, _, seed in composer.made if seed is not None)
 
 
@@ -161,8 +162,9 @@ def test_what_cannot_be_made(client: TestClient, body: dict[str, object], param:
     assert ask(client, prompt="still here", duration=1).status_code == 200
 
 
-def test_a_duration_that_is_no_number_is_refused(client: TestClient) -> None:
-    answer = client.post("/v1/audio/music", content=b'{"prompt": "x", "duration": NaN}')
+@pytest.mark.parametrize("duration", [b"NaN", b"Infinity", b"-Infinity"])
+def test_a_duration_that_is_no_number_is_refused(client: TestClient, duration: bytes) -> None:
+    answer = client.post("/v1/audio/music", content=b'{"prompt": "x", "duration": %b}' % duration)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "duration")
 
 
@@ -170,3 +172,18 @@ def test_a_song_that_fails_does_not_end_the_service(client: TestClient) -> None:
     answer = ask(client, prompt="break")
     assert (answer.status_code, answer.json()["error"]["type"]) == (500, "engine_error")
     assert ask(client, prompt="still here", duration=1).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("manner", "told"),
+    [
+        (Manner(1.0), {"do_sample": True}),
+        (Manner(1.0, temperature=0, top_k=5, guidance=1.0), {"do_sample": False, "guidance_scale": 1.0}),
+        (
+            Manner(1.0, guidance=4.0, temperature=0.5, top_k=5, top_p=0.9),
+            {"do_sample": True, "guidance_scale": 4.0, "temperature": 0.5, "top_k": 5, "top_p": 0.9},
+        ),
+    ],
+)
+def test_a_manner_is_told_as_transformers_names_it(manner: Manner, told: dict[str, object]) -> None:
+    assert settings(manner) == told

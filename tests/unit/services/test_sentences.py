@@ -35,6 +35,7 @@ def test_a_piece_is_a_sentence(text: str, pieces: list[str]) -> None:
 
 def test_a_long_sentence_is_cut_at_pauses_then_between_words_then_anywhere() -> None:
     assert sentences("one two, three four, five six", longest=20, shortest=1) == ["one two, three four,", "five six"]
+    assert sentences("one two, three four five six", longest=24) == ["one two,", "three four five six"]
     assert sentences("one two three four five", longest=10, shortest=1) == ["one two", "three four", "five"]
     assert sentences("abcdefghij", longest=4, shortest=1) == ["abcd", "efgh", "ij"]
 

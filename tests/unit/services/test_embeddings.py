@@ -122,6 +122,7 @@ def test_base64_is_what_openais_client_reads(client: TestClient) -> None:
 
 
 def test_fewer_dimensions_have_length_one(client: TestClient) -> None:
+    assert len(ask(client, input="abcd", dimensions=3)["data"][0]["embedding"]) == 3
     vector = ask(client, input="abcd", dimensions=2)["data"][0]["embedding"]
     assert vector == pytest.approx([0.8, 0.6])
     assert math.hypot(*vector) == pytest.approx(1.0)
@@ -167,6 +168,21 @@ def test_requests_that_come_while_it_computes_are_computed_together(service: Rea
         sizes = [answer.result()["data"][0]["embedding"][0] for answer in (first, *rest)]
     assert sizes == [1.0, 2.0, 3.0, 4.0]
     assert [sorted(batch) for batch in model.batches] == [["a"], ["bb", "ccc", "dddd"]]
+
+
+def test_questions_are_not_computed_with_what_may_answer_them(service: Ready, client: TestClient) -> None:
+    model = service._model
+    model.gate.clear()
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, client, input="a")
+        assert model.entered.wait(10)
+        rest = [pool.submit(ask, client, input=role, input_type=role) for role in ("query", "document", "query")]
+        while service._together.waiting < 3:
+            pass
+        model.gate.set()
+        assert all("data" in answer.result() for answer in (first, *rest))
+    batches = zip(model.roles, model.batches, strict=True)
+    assert sorted(batches) == [("", ["a"]), ("document", ["document"]), ("query", ["query"] * 2)]
 
 
 def test_one_batch_that_fails_does_not_end_the_service(client: TestClient) -> None:

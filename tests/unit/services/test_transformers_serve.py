@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from io import BytesIO
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from modelgrid.services.transformers_serve import BODY_BYTES, Door
 
@@ -160,6 +162,34 @@ def test_a_body_that_cannot_be_read(body: bytes, message: str) -> None:
 def test_a_body_that_is_too_large() -> None:
     answer = client().post("/v1/chat/completions", content=b"x" * (BODY_BYTES + 1))
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+
+
+async def heard_behind_the_door() -> list[Message]:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"messages"', "more_body": True},
+        {"type": "http.request", "body": b": []}", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+    heard: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        heard.extend([await receive(), await receive()])
+
+    scope = {"type": "http", "path": "/v1/chat/completions", "headers": []}
+    await Door(app, None)(scope, receive, send)
+    return heard
+
+
+def test_who_stands_behind_the_door_hears_that_a_caller_leaves() -> None:
+    body, left = asyncio.run(heard_behind_the_door())
+    assert body == {"type": "http.request", "body": b'{"messages": []}', "more_body": False}
+    assert left == {"type": "http.disconnect"}
 
 
 def test_only_who_has_the_key_comes_in() -> None:

@@ -65,8 +65,8 @@ def test_what_was_heard_is_answered_as_json(client: TestClient) -> None:
     ("shape", "kind", "begins"),
     [
         ("text", "text/plain", "a so b so\n"),
-        ("srt", "text/plain", "1\n00:00:00,000 --> 00:00:01,000\na so\n\n2\n00:00:01,000 --> 00:00:02,000\nb so\n"),
-        ("vtt", "text/vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\na so\n"),
+        ("srt", "text/plain", "1\n00:00:00,250 --> 00:00:01,500\na so\n\n2\n00:00:01,500 --> 00:00:02,000\nb so\n"),
+        ("vtt", "text/vtt", "WEBVTT\n\n00:00:00.250 --> 00:00:01.500\na so\n"),
     ],
 )
 def test_other_shapes_are_text(client: TestClient, shape: str, kind: str, begins: str) -> None:
@@ -78,8 +78,8 @@ def test_other_shapes_are_text(client: TestClient, shape: str, kind: str, begins
 def test_pieces_follow_each_other_in_time_and_each_knows_what_was_said(client: TestClient, service: Ready) -> None:
     answer = ask(client, b"abcdef", response_format="verbose_json", prompt="Once").json()
     assert [(part["start"], part["end"], part["text"]) for part in answer["segments"]] == [
-        *((0.0, 1.0, " a so"), (1.0, 2.0, " b so"), (2.0, 3.0, " c so"), (3.0, 4.0, " d so")),
-        *((4.0, 5.0, " e so"), (5.0, 6.0, " f so")),
+        *((0.25, 1.5, " a so"), (1.5, 2.5, " b so"), (2.5, 3.5, " c so"), (3.5, 4.0, " d so")),
+        *((4.25, 5.5, " e so"), (5.5, 6.0, " f so")),
     ]
     assert [part["seek"] for part in answer["segments"]] == [3, 3, 3, 3, 403, 403]
     assert (answer["language"], answer["duration"], answer["task"]) == ("french", 6.0, "transcribe")
@@ -94,7 +94,7 @@ def test_a_segment_without_text_is_left_out(client: TestClient) -> None:
 
 def test_words_have_times_where_they_are_asked_for(client: TestClient) -> None:
     answer = ask(client, b"abcde", response_format="verbose_json", **form(timestamp_granularities__=["word"])).json()
-    assert answer["words"][-2:] == [{"word": "e", "start": 4.0, "end": 4.5}, {"word": "so", "start": 4.5, "end": 5.0}]
+    assert answer["words"][-2:] == [{"word": "e", "start": 4.25, "end": 4.5}, {"word": "so", "start": 4.5, "end": 5.0}]
     assert "segments" not in answer
     both = ask(client, response_format="verbose_json", **form(timestamp_granularities__=["word", "segment"])).json()
     assert {"words", "segments"} <= both.keys()
@@ -150,6 +150,10 @@ def test_a_stream_tells_each_segment_and_then_the_whole(client: TestClient) -> N
 def test_what_cannot_be_read_is_named(client: TestClient, fields: dict[str, Any], param: str) -> None:
     assert refused(ask(client, **fields)) == (400, param, "invalid_value")
     assert ask(client).status_code == 200
+
+
+def test_fields_that_are_left_empty_are_not_there(client: TestClient) -> None:
+    assert ask(client, language="", prompt="", temperature="", response_format="", stream="").status_code == 200
 
 
 def test_fields_that_nobody_knows_are_ignored(client: TestClient) -> None:
@@ -235,10 +239,10 @@ def test_a_caller_that_leaves_ends_the_work_within_a_segment(start: Start, tmp_p
                 assert next(answer.iter_lines()).startswith("data: ")
         else:
             with pytest.raises(httpx.ReadTimeout):
-                caller.post(TRANSCRIPTIONS, files=files, data=fields, timeout=httpx.Timeout(20, read=0.5))
+                caller.post(TRANSCRIPTIONS, files=files, data=fields, timeout=httpx.Timeout(20, read=2))
     until(lambda: "abandoned_total 1.0" in program.get("/metrics").text)
     (step,) = re.findall(r"caller left: stopped after step (\d+)", "\n".join(program.lines()))
-    assert int(step) < 1000
+    assert 0 < int(step) < 1000
 
 
 def test_weights_that_are_none_of_whisper_are_told_apart(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelgrid.services.languages import NAMES, code_of
@@ -90,6 +90,8 @@ def test_whatever_was_heard_lies_in_order_within_the_sound(segments: list[Segmen
 
 
 @given(st.lists(st.text(max_size=10), max_size=6))
+@example(["", " then"])
+@example([" Hello", " there"])
 def test_deltas_put_together_are_the_text(texts: list[str]) -> None:
     segments = [Segment(0, 1, text.rstrip()) for text in texts]
     assert "".join(deltas(segments)) == Transcript(tuple(segments), 1.0, "en").text

@@ -49,7 +49,7 @@ class Extractor:
 
 
 class Model:
-    """Says each second's byte, one segment a second; the last one overshoots."""
+    """Says each second's byte, a quarter late; a segment lasts into the next, as models have it at times."""
 
     feature_extractor = Extractor()
 
@@ -70,7 +70,7 @@ class Model:
                 assert self.gates.pop(0).wait(20)
             words = [Word(second, second + 0.5, f" {letter}"), Word(second + 0.5, second + 9, " so")]
             text = "  " if letter == "_" else f" {letter} so"
-            yield Heard(second, second + (9 if second == len(piece) - 1 else 1), text, words if times_words else None)
+            yield Heard(second + 0.25, second + 1.5, text, words if times_words else None)
 
 
 def decode(file: BinaryIO) -> Generator[bytes]:

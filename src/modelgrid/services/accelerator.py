@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.util
 import re
 import resource
 import sys
@@ -32,8 +33,8 @@ def usual_dtype(device: str) -> Any:
 
 def limit_memory(limit_bytes: int, device: str | None = None) -> None:
     """Take no more than `limit_bytes` from here on: of the GPU where there is one, else of main memory."""
-    torch: Any = importlib.import_module("torch")
-    if (device or best_device()).startswith("cuda"):
+    if importlib.util.find_spec("torch") and (device or best_device()).startswith("cuda"):
+        torch: Any = importlib.import_module("torch")
         total_bytes = torch.cuda.get_device_properties(device or 0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total_bytes))
     else:

@@ -23,6 +23,7 @@ from modelgrid.services.accelerator import best_device
 from modelgrid.services.audio import Format, Samples, encode
 from modelgrid.services.composer import Composer, Manner, load_composer
 from modelgrid.services.service import Caller, Options, Service, ServiceError, Turn
+from modelgrid.services.written import Written
 
 TOGETHER: Final = 4  # songs at most; each takes a cache of its own, twice with guidance
 USUAL_S: Final = 10.0
@@ -32,7 +33,7 @@ CHARACTERS_LIMIT: Final = 4096
 class Asked(BaseModel):
     """A request. What is left out is as the model has it."""
 
-    prompt: str
+    prompt: Written
     duration: float | None = Field(None, ge=0.1)  # seconds
     response_format: Literal["wav", "mp3", "flac"] | None = None  # wav
     seed: int | None = Field(None, ge=0, lt=2**63)

@@ -25,6 +25,7 @@ from modelgrid.services.audio import Encoder, Encoding, Format, Samples, encode
 from modelgrid.services.sentences import sentences
 from modelgrid.services.service import Caller, Options, Service, ServiceError, Turn
 from modelgrid.services.speakers import Speaker, load_speaker
+from modelgrid.services.written import Written
 
 CHARACTERS_LIMIT: Final = 4096  # of one request, as OpenAI has it
 EVENTS: Final = "text/event-stream"
@@ -44,7 +45,7 @@ def _named(voice: object) -> object:
 class Asked(BaseModel):
     """A request, as OpenAI's clients write it."""
 
-    input: str
+    input: Written
     voice: Annotated[str | None, BeforeValidator(_named)] = None  # the first one
     response_format: Format | None = None  # mp3
     speed: float | None = Field(None, ge=0.25, le=4.0)

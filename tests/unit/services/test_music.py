@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -71,7 +72,7 @@ def client(service: Ready) -> Iterator[TestClient]:
 
 
 def ask(client: TestClient, **body: object) -> Any:
-    return client.post("/v1/audio/music", json={"model": "band", **body})
+    return client.post("/v1/audio/music", content=json.dumps({"model": "band", **body}))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ def test_whoever_leaves_ends_the_work_at_its_next_step(service: Ready, caplog: p
     [
         ({}, "prompt", "'prompt' is missing"),
         ({"prompt": " "}, "prompt", "'prompt' is empty (describe it: genre, instruments, mood, tempo)"),
+        ({"prompt": "\udc00"}, "prompt", "cannot read 'prompt': character 0 is U+DC00, one half of a pair"),
         ({"prompt": "a b c d e f"}, "prompt", "'prompt' has 6 tokens, band reads 5 at most"),
         ({"prompt": "x" * (CHARACTERS_LIMIT + 1)}, "prompt", "'prompt' has 4097 characters, at most 4096 are read"),
         ({"prompt": "x", "duration": 30.1}, "duration", "cannot make 30.1 s of music: band makes 30 s at most"),

@@ -82,7 +82,7 @@ def client(service: Ready) -> Iterator[TestClient]:
 
 
 def ask(client: TestClient, **body: object) -> Any:
-    return client.post("/v1/audio/speech", json={"model": "bard", **body})
+    return client.post("/v1/audio/speech", content=json.dumps({"model": "bard", **body}))
 
 
 def events(answer: Any) -> list[dict[str, Any]]:
@@ -168,6 +168,7 @@ def test_whoever_leaves_ends_it_before_the_next_sentence(service: Ready, caplog:
         ({"input": " …! "}, "input", "it is empty, or holds neither letters nor digits"),
         ({"input": "Привет"}, "input", "it holds no character that the model can pronounce"),
         ({"input": "x" * (CHARACTERS_LIMIT + 1)}, "input", "it has 4097 characters, at most 4096 are taken"),
+        ({"input": "ab\ud800"}, "input", "cannot read 'input': character 2 is U+D800, one half of a pair"),
         ({"input": ["x"]}, "input", "cannot read 'input': Input should be a valid string"),
         ({"input": "x", "voice": "bob"}, "voice", "cannot speak with voice 'bob': bard has low, high; OpenAI's names"),
         ({"input": "x", "voice": {"id": "bob"}}, "voice", "cannot speak with voice 'bob'"),

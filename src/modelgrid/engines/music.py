@@ -8,7 +8,7 @@ from modelgrid.engines.service import ServiceEngine
 from modelgrid.engines.speech import REQUIREMENTS
 from modelgrid.spec import operations
 
-OVERHEAD_BYTES: Final = 3 << 28
+OVERHEAD_BYTES: Final = 3 << 28  # 369 MiB were resident with a model of a few hundred KB; the rest is for requests
 
 MUSIC: Final = ServiceEngine(
     name="music",

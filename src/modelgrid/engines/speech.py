@@ -8,7 +8,7 @@ from modelgrid.engines.service import ServiceEngine
 from modelgrid.spec import operations
 
 REQUIREMENTS: Final = ("transformers==5.23.0", "av==18.1.0")
-OVERHEAD_BYTES: Final = 3 << 28
+OVERHEAD_BYTES: Final = 3 << 28  # 317 MiB were resident with a model of a few hundred KB; the rest is for requests
 
 SPEECH: Final = ServiceEngine(
     name="speech",

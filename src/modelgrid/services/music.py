@@ -9,6 +9,7 @@ by itself, for only then does the same seed make the same song.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
@@ -25,7 +26,7 @@ from modelgrid.services.composer import Composer, Manner, load_composer
 from modelgrid.services.service import Caller, Options, Service, ServiceError, Turn
 from modelgrid.services.written import Written
 
-TOGETHER: Final = 4  # songs at most; each takes a cache of its own, twice with guidance
+TOGETHER_S: Final = 60  # of music in one turn: what a song keeps while it is made grows with its length
 USUAL_S: Final = 10.0
 CHARACTERS_LIMIT: Final = 4096
 
@@ -73,7 +74,12 @@ class Music(Service):
         super().__init__(options)
         self._composer: Composer
         self._written: Callable[[Samples, Format, int], bytes]
-        self._songs = self.batcher(self._compose, limit=TOGETHER, key=lambda song: song.kind)
+        self._songs = self.batcher(
+            self._compose,
+            limit=TOGETHER_S,
+            key=lambda song: song.kind,
+            size=lambda song: math.ceil(song.manner.duration_s),
+        )
 
     def load(self) -> None:
         """Load the weights, and make a tenth of a second: a model that can't is found out now."""

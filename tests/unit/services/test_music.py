@@ -15,7 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from modelgrid.services.composer import Manner, settings
-from modelgrid.services.music import CHARACTERS_LIMIT, TOGETHER, Music
+from modelgrid.services.music import CHARACTERS_LIMIT, TOGETHER_S, Music
 from modelgrid.services.service import Options, Turn
 from unit.services.exchange import DEADLINE_S, Exchange
 
@@ -100,23 +100,23 @@ def test_songs_of_one_manner_are_made_together_and_those_with_a_seed_alone(servi
     composer = service.composer
     composer.opened.clear()
     asked = [
-        *({"prompt": f"song {number}", "duration": 2} for number in range(TOGETHER + 1)),
-        {"prompt": "long", "duration": 3},
-        {"prompt": "of another manner", "duration": 2, "top_k": 5},
-        {"prompt": "seeded", "duration": 2, "seed": 1},
-        {"prompt": "also seeded", "duration": 2, "seed": 1},
+        *({"prompt": f"song {number}", "duration": 20} for number in range(TOGETHER_S // 20 + 1)),
+        {"prompt": "long", "duration": 21},
+        {"prompt": "of another manner", "duration": 20, "top_k": 5},
+        {"prompt": "seeded", "duration": 20, "seed": 1},
+        {"prompt": "also seeded", "duration": 20, "seed": 1},
     ]
     with ThreadPoolExecutor(len(asked) + 1) as pool:
-        first = pool.submit(ask, client, prompt="first", duration=2)
+        first = pool.submit(ask, client, prompt="first", duration=20)
         assert composer.entered.wait(DEADLINE_S)
         rest = [pool.submit(ask, client, **body) for body in asked]
         while service._songs.waiting < len(asked):
             pass
         composer.opened.set()
-        assert first.result().text == "<wav 32000>first♪♪"
+        assert first.result().text == f"<wav 32000>first{'♪' * 20}"
         for body, answer in zip(asked, rest, strict=True):
             assert answer.result().text.startswith(f"<wav 32000>{body['prompt']}♪♪")
-    assert sorted(len(prompts) for prompts, *_ in composer.made) == [1, 1, 1, 1, 1, 1, TOGETHER]
+    assert sorted(len(prompts) for prompts, *_ in composer.made) == [1, 1, 1, 1, 1, 1, TOGETHER_S // 20]
     assert all(len(prompts) == 1 for prompts, _, seed in composer.made if seed is not None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from e2e.daemon import Daemon, free_port
+from e2e.pictures import COLOURS, data_url, png
 
 # Engines' environments take gigabytes: they are made once for all tests, and stay for the next run.
 ENVIRONMENTS = Path(__file__).parents[2] / ".cache" / "environments"
@@ -27,6 +29,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "vllm-tiny": {
             "engine": "vllm",
             "source": "stand-in",
+            "type": "vision",
             "args": ["--max-model-len", "512"],
             "needs": {"memory": "5GiB"},
         },
@@ -79,6 +82,21 @@ def test_vllm_completes_and_knows_its_own_name(client: openai.OpenAI) -> None:
     answer = client.completions.create(model="vllm-tiny", prompt="Once", max_tokens=4)
     assert answer.model == "vllm-tiny"
     assert answer.choices[0].text
+
+
+def test_vllm_sees_what_is_in_the_message_and_fetches_nothing(client: openai.OpenAI) -> None:
+    def look(url: str) -> str | None:
+        parts: Any = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Which colour is it?"}]
+        asked: Any = [{"role": "user", "content": parts}]
+        answer = client.chat.completions.create(model="vllm-tiny", messages=asked, max_tokens=20, temperature=0)
+        return answer.choices[0].message.content
+
+    for name, colour in COLOURS.items():
+        assert look(data_url(png(colour))) == f"The picture is {name}."
+    with pytest.raises(openai.BadRequestError, match="data-urls-only"):
+        look("http://127.0.0.1:9/a.png")
+    with pytest.raises(openai.BadRequestError, match="cannot identify image file"):
+        look(data_url(b"no picture"))
 
 
 def test_plain_text_in_plain_text_out(daemon: Daemon) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
+import math
 import queue
 import threading
 import time
@@ -141,9 +143,8 @@ class Images(Service):
             asked = forms.checked(AskedEdit, forms.fields(form))
             given, size = await self._given(asked, forms.files(form, "image", "image[]"), forms.files(form, "mask"))
         wish = self._wish(asked, size)
-        if given.strength is not None and int(wish.steps * given.strength) < 1:
-            said = f"cannot change a picture in {wish.steps} steps at strength {given.strength}: that is less than one"
-            raise ServiceError(400, said, param="strength", code="invalid_value")
+        if given.strength is not None:
+            wish = self._with_steps_enough(asked, wish, given.strength)
         if asked.stream:
             events = await self.stream(request, lambda turn: self._changes(turn, asked, wish, given))
             return StreamingResponse(events, media_type="text/event-stream")
@@ -180,6 +181,17 @@ class Images(Service):
             negative=asked.negative_prompt,
         )
 
+    def _with_steps_enough(self, asked: Asked, wish: Wish, strength: float) -> Wish:
+        """`strength` is also how many of the steps are made. Where nobody named them, models of few steps make all of
+        theirs, and the others one at least. Raises ServiceError where somebody did, and none would be made."""
+        if asked.steps is None:
+            wanted = self.painter.habits.steps if self.painter.habits.is_distilled else 1
+            return dataclasses.replace(wish, steps=max(wish.steps, math.ceil(wanted / strength)))
+        if int(wish.steps * strength) < 1:
+            said = f"cannot change a picture in {wish.steps} steps at strength {strength:g}: that is less than one"
+            raise ServiceError(400, said, param="steps", code="invalid_value")
+        return wish
+
     async def _given(self, asked: AskedEdit, files: list[UploadFile], masks: list[UploadFile]) -> tuple[Given, Size]:
         """The pictures of a form, and the size of what is to be drawn."""
         if not files:
@@ -188,7 +200,7 @@ class Images(Service):
             said = f"cannot use {len(files)} pictures: {GIVEN_LIMIT} are the most"
             raise ServiceError(400, said, param="image", code="too_many_images")
         wanted = self._sizes.read(asked.size)
-        await self.compute(self.painter.check_changing, len(files), masked=bool(masks))
+        usual = await self.compute(self.painter.strength, len(files), masked=bool(masks))
 
         def read() -> tuple[Given, Size]:
             images = [pictures.read(file.file, "image") for file in files]
@@ -199,7 +211,9 @@ class Images(Service):
                 said = f"cannot use the mask: it has {width}x{height} pixels, the picture {Size(*images[0].size)}"
                 raise ServiceError(400, said, param="mask", code="invalid_mask")
             changed = pictures.to_change(hole, size) if hole is not None else None
-            return Given(tuple(pictures.fitted(image, size) for image in images), changed, asked.strength), size
+            return Given(
+                tuple(pictures.fitted(image, size) for image in images), changed, asked.strength or usual
+            ), size
 
         return await asyncio.to_thread(read)
 

@@ -109,6 +109,7 @@ class Painter:
                 strength=given.strength,
                 width=size.width,
                 height=size.height,
+                max_area=size.width * size.height,
                 num_inference_steps=wish.steps,
                 generator=self._dice([seed])[0],
                 **self._guided(wish),
@@ -118,12 +119,15 @@ class Painter:
             drawn.append(made)
         return drawn
 
-    def check_changing(self, images: int, *, masked: bool) -> None:
-        """Raises ServiceError where the model can't change so many pictures, or can't at all."""
+    def strength(self, images: int, *, masked: bool) -> float | None:
+        """How much of a picture the model gives up unless told otherwise; None where it knows no such thing. Raises
+        ServiceError where it can't change so many pictures, or can't at all."""
         pipeline = self._for_masks() if masked else self._for_images()
         if images > 1 and not type(pipeline).__name__.startswith(_SEVERAL):
             said = f"cannot use {images} pictures: the model takes one (send the others in requests of their own)"
             raise ServiceError(400, said, param="image", code="too_many_images")
+        usual: float | None = diffusion.default(diffusion.parameters(pipeline), "strength")
+        return usual
 
     def preview(self, latents: Any, size: Size | None) -> Any:
         """What a picture looks like so far; None where it isn't known how the model's latents are to be read."""
@@ -168,6 +172,9 @@ class Painter:
             negative_prompt=None if negatives[0] is None else negatives,
             width=wish.size.width if wish.size else None,
             height=wish.size.height if wish.size else None,
+            max_area=wish.size.width * wish.size.height
+            if wish.size
+            else None,  # else FLUX Kontext takes only the shape
             num_inference_steps=wish.steps,
             generator=self._dice([one.seed for one in ones]),
             max_sequence_length=self.habits.tokens,

@@ -75,6 +75,28 @@ class DrawingPipeline:
         return SimpleNamespace(images=[Picture(text, width or 1024, height or 1024) for text in says])
 
 
+class ChangingPipeline:
+    """Changes a picture, and gives so much of it up."""
+
+    vae_scale_factor = 8
+    config = SimpleNamespace(is_distilled=True)
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(
+        self,
+        image: Any,
+        prompt: str,
+        strength: float = 0.6,
+        num_inference_steps: int = 50,
+        max_area: int = 1 << 20,
+        generator: int | None = None,
+    ) -> SimpleNamespace:
+        self.calls.append({name: value for name, value in locals().items() if name != "self"})
+        return SimpleNamespace(images=[Picture(f"{prompt} {generator}", *image.size)])
+
+
 class FilmingPipeline:
     """Makes films. It tells its steps to `at_step`, which may hold it or break it."""
 

@@ -190,15 +190,12 @@ def test_audio_of_every_kind_is_heard_and_that_of_videos(client: openai.OpenAI, 
 def test_what_is_no_sound_is_told_so_and_the_service_lives(
     daemon: Daemon, client: openai.OpenAI, folder: Path, speech: Path
 ) -> None:
-    playlist = f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:10.0,\nfile://{speech}\n#EXT-X-ENDLIST\n"
     pid = service(daemon).pid
     uploads: dict[str, Any] = {
         "text.mp3": b"I am no sound at all. " * 100,
         "empty.wav": b"",
         "zeros.wav": bytes(100_000),
         "cut.wav": speech.read_bytes()[:44],
-        "hls.m3u8": playlist.encode(),  # ffmpeg would open what it names: this machine's files, and its network's
-        "concat.txt": f"ffconcat version 1.0\nfile '{speech}'\n".encode(),
         "silent.mp4": (folder / "silent.mp4").read_bytes(),
     }
     for name, content in uploads.items():
@@ -282,22 +279,38 @@ def test_a_caller_that_leaves_stops_the_work(
     assert client.audio.transcriptions.create(model=MODEL, file=speech).text == TEXT
 
 
-def test_it_runs_alone_on_what_was_converted(python: str, speech: Path, folder: Path) -> None:
-    (converted,) = (Path(python).parents[1] / "share" / "modelgrid" / "converted").iterdir()
-    assert (converted / "model.bin").exists()
+@pytest.fixture(scope="module")
+def alone(python: str, folder: Path) -> Iterator[httpx.Client]:
+    """The service without the daemon, where the sounds lie, on what the stand-in was converted into."""
+    made = (Path(python).parents[1] / "share" / "modelgrid" / "converted").iterdir()
+    converted = max(made, key=lambda path: path.stat().st_mtime)
     port = free_port()
     command = [python, "-P", "-m", "modelgrid.services.transcription", "--model", str(converted), "--port", str(port)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MODELGRID_")}
-    with (folder / "alone.log").open("wb") as log, subprocess.Popen(command, env=kept, stdout=log, stderr=log) as alone:
-        url = f"http://127.0.0.1:{port}"
-        with contextlib.ExitStack() as ending, httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
-            ending.callback(alone.terminate)
+    with (
+        (folder / "alone.log").open("wb") as log,
+        subprocess.Popen(command, cwd=folder, env=kept, stdout=log, stderr=log) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as http,
+    ):
 
-            def is_healthy() -> bool:
-                with contextlib.suppress(httpx.TransportError):
-                    return http.get("/health").status_code == 200
-                return False
+        def is_healthy() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                return http.get("/health").status_code == 200
+            return False
 
+        try:
             until("it is healthy", is_healthy)
-            answer = http.post("/v1/audio/transcriptions", files={"file": speech.read_bytes()})
+            yield http
+        finally:
+            process.terminate()
+
+
+def test_it_runs_alone_on_what_was_converted(alone: httpx.Client, speech: Path) -> None:
+    answer = alone.post("/v1/audio/transcriptions", files={"file": speech.read_bytes()})
     assert answer.json()["text"] == TEXT
+
+
+def test_a_list_of_files_opens_none_of_them(alone: httpx.Client, speech: Path) -> None:
+    listed = f"ffconcat version 1.0\nfile '{speech.name}'\n"  # ffmpeg would, where the service runs
+    answer = alone.post("/v1/audio/transcriptions", files={"file": listed.encode()})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_audio")

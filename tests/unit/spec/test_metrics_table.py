@@ -8,11 +8,13 @@ import pytest
 
 from modelgrid.spec.metrics import METRICS, Kind, Metric
 
-UNITS = ("_seconds", "_bytes", "_info")
+UNITS = ("_seconds", "_bytes", "_info", "_ratio")
 COUNTS = {  # gauges of things that are counted, or that are true or not: they have no unit
     "modelgrid_gateway_connections",
     "modelgrid_requests_in_flight",
     "modelgrid_requests_waiting",
+    "modelgrid_engine_requests_running",
+    "modelgrid_engine_requests_waiting",
     "modelgrid_model_state",
     "modelgrid_replicas",
     "modelgrid_gateway_workers",

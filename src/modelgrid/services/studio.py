@@ -26,7 +26,7 @@ Run = Callable[[Caller, Callable[[Turn], None]], Awaitable[None]]
 
 
 class Studio:
-    """Works jobs off. All but what it has done in the thread is the event loop's, but for `leave`."""
+    """Works jobs off. It is the event loop's, but for what it has done in threads."""
 
     def __init__(self, jobs: Jobs, camera: Camera, write: Write, run: Run, log: logging.Logger) -> None:
         self.queued = 0  # jobs that nobody works on yet
@@ -37,7 +37,7 @@ class Studio:
         self._log = log
         self._news = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
-        self._making: tuple[str, Caller] | None = None
+        self._making: Caller | None = None
         self._ends = False
 
     def open(self) -> None:
@@ -49,17 +49,12 @@ class Studio:
         self.queued += 1
         self._news.set()
 
-    def leave(self, id: str) -> None:
-        """End a job at its next step, if it is the one that is made here. From any thread."""
-        if (making := self._making) is not None and making[0] == id:
-            making[1].leave()
-
     async def close(self, grace_s: float) -> None:
         """Begin nothing more. What is being made goes back to those that wait, at its next step."""
         self._ends = True
         self._news.set()
         if self._making is not None:
-            self._making[1].leave()
+            self._making.leave()
         if self._working is not None:
             await asyncio.wait([self._working], timeout=grace_s)
 
@@ -90,7 +85,7 @@ class Studio:
     async def _make(self, claim: Claim) -> None:
         """Make what is claimed, and write down what becomes of it."""
         job, caller, began = claim.job, Caller(), time.monotonic()
-        self._making = job.id, caller
+        self._making = caller
         try:
             if job.begun >= BEGUN_LIMIT:
                 said = f"the service ended {job.begun} times while it was made (its log says why; ask for less)"
@@ -125,7 +120,7 @@ class Studio:
                     claim.tell(progress=progress)
                 else:
                     claim.check()
-            except Gone:  # deleted by another process
+            except Gone:
                 caller.leave()
                 turn.step(turn.done, turn.of)
 

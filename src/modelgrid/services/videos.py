@@ -177,7 +177,6 @@ class Videos(Service):
         """Delete a job and its film. One that is being made ends within a step."""
         self._found(video_id)
         self._jobs.remove(video_id)
-        self.studio.leave(video_id)
         return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 
     def content(self, video_id: str, variant: Literal["video", "thumbnail", "spritesheet"] = "video") -> Response:

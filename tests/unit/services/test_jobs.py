@@ -66,8 +66,10 @@ def test_the_oldest_is_worked_on_first_and_by_one_alone(jobs: Jobs) -> None:
 
 def test_what_is_over_is_not_worked_on(jobs: Jobs) -> None:
     jobs.add({}, 1)
-    assert finish(jobs, 5).is_over
+    over = finish(jobs, 5)
+    assert over.is_over
     assert jobs.claim() is None
+    assert jobs._claimed(over.id) is None  # who has seen it just before it was over
 
 
 def hold(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.words import has_option
 from modelgrid.spec import ModelSpec
+from modelgrid.spec.source import PACKAGE, STAND_IN, HubModel, OllamaTag, is_path, parse_source
 
 # The fields that belong to some engines only, and what each is for. The rest of a model belongs to every engine.
 _PURPOSE = {
@@ -36,11 +37,20 @@ def strangers(model: ModelSpec, *belonging: str) -> list[Problem]:
     ]
 
 
-def missing_source(model: ModelSpec, example: str) -> list[Problem]:
-    """A problem where the source is missing."""
-    if model.source:
+def wrong_source(model: ModelSpec, example: str, *made: str) -> list[Problem]:
+    """A problem where the source is missing, or names nothing that the engine could load: before anything is pulled.
+    `made` are the kinds without files (STAND_IN, PACKAGE) that it takes beside hub ids and local paths."""
+    source = model.source
+    if not source:
+        return [Problem("source", f"is missing: name the weights by hub id or local path, for example {example}")]
+    kind = STAND_IN if source == STAND_IN else PACKAGE if source.startswith(PACKAGE) else None
+    wanted = parse_source(source)
+    if kind in made or (kind is None and (is_path(source) or isinstance(wanted, HubModel))):
         return []
-    return [Problem("source", f"is missing: name the weights by hub id or local path, for example {example}")]
+    takes = f"{model.engine} takes a hub id{', ' + STAND_IN if STAND_IN in made else ''} or a local path"
+    if isinstance(wanted, OllamaTag):
+        return [Problem("source", f"{source} is a tag of Ollama's: {takes} (for a tag use engine: ollama)")]
+    return [Problem("source", f"{source}: {takes}, for example {example}")]
 
 
 def reserved(model: ModelSpec, *options: tuple[str, str]) -> list[Problem]:

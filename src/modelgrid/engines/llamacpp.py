@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from modelgrid.engines.checks import missing_source, reserved, strangers
+from modelgrid.engines.checks import reserved, strangers, wrong_source
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import on_ggml
@@ -29,7 +29,7 @@ from modelgrid.spec.operations import (
     RESPONSES,
     TOKENIZE,
 )
-from modelgrid.spec.source import OLLAMA, PACKAGE, STAND_IN
+from modelgrid.spec.source import STAND_IN
 from modelgrid.spec.weights import Estimate, Weights
 
 REQUIREMENTS: Final = ("xllamacpp==2026.10.11549",)
@@ -68,17 +68,13 @@ class Llamacpp:
         return model.operations or _BY_TYPE[_type(model)]
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = missing_source(model, "Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M")
+        found = wrong_source(model, "Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M", STAND_IN)
         found += strangers(model, "source", "args", "env", "requirements", "port", "served", "type")
         if model.type is not None and model.type not in _BY_TYPE:
             known = ", ".join(_BY_TYPE)
             found.append(Problem("type", f"{model.type!r} is no type that llama.cpp serves: there is {known}"))
         if model.source == STAND_IN and _type(model) != "text":
             found.append(Problem("source", f"{STAND_IN} is a text model"))
-        if (model.source or "").startswith((PACKAGE, OLLAMA)):
-            found.append(
-                Problem("source", f"{model.source}: llamacpp takes a hub's GGUF files, a local path, {STAND_IN}")
-            )
         return found + reserved(
             model,
             ("--host", "gateway.host"),

@@ -15,7 +15,7 @@ from modelgrid.engines.memory import on_ggml
 from modelgrid.engines.words import literal, literal_env
 from modelgrid.spec import Asleep, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
-from modelgrid.spec.source import OLLAMA
+from modelgrid.spec.source import OLLAMA, OllamaTag, parse_source
 from modelgrid.spec.weights import Estimate, Weights
 
 INSTALL: Final = "install Ollama, see ollama.com/download; engine: llamacpp serves GGUF files without it"
@@ -47,7 +47,7 @@ class Ollama:
         source = model.source or ""
         if not source:
             found.append(Problem("source", f"is missing: name a tag, for example {_EXAMPLE}"))
-        elif not _tag(source) or source.startswith("/"):
+        elif not isinstance(parse_source(source), OllamaTag):
             found.append(Problem("source", f"{source}: ollama takes a tag, for example {_EXAMPLE}"))
         if model.type is not None and model.type not in _BY_TYPE:
             known = ", ".join(_BY_TYPE)
@@ -63,7 +63,7 @@ class Ollama:
         return None
 
     def launch(self, model: ModelSpec, replica: ReplicaId, place: Place, weights: str | None, key: str) -> Launch:
-        served = _tag(model.source or "")
+        served = (model.source or "").removeprefix(OLLAMA)
         env = {
             "OLLAMA_HOST": "127.0.0.1:{port}",
             "OLLAMA_KEEP_ALIVE": "-1",
@@ -86,10 +86,3 @@ class Ollama:
             memory_bytes=model.memory_bytes or 0,
             install=INSTALL,
         )
-
-
-def _tag(source: str) -> str:
-    """``llama3.2:1b`` of ``ollama:llama3.2:1b``. A name without a tag or a prefix is a hub's."""
-    if source.startswith(OLLAMA):
-        return source.removeprefix(OLLAMA)
-    return source if ":" in source else ""

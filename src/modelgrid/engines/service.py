@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from modelgrid.engines.checks import missing_source, reserved, strangers
+from modelgrid.engines.checks import reserved, strangers, wrong_source
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import on_torch
@@ -48,7 +48,7 @@ class ServiceEngine:
         return model.operations or self.serves
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = missing_source(model, self.example) + strangers(model, *_BELONGING)
+        found = wrong_source(model, self.example, STAND_IN, PACKAGE) + strangers(model, *_BELONGING)
         if model.source == STAND_IN and not self.makes_stand_in:
             found.append(Problem("source", f"engine {self.name} has no {STAND_IN} (try {self.example})"))
         if (model.source or "").startswith(PACKAGE):

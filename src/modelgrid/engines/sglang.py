@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from modelgrid.engines.checks import missing_source, reserved, strangers
+from modelgrid.engines.checks import reserved, strangers, wrong_source
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import on_vllm
@@ -31,7 +31,6 @@ from modelgrid.spec.operations import (
     TOKENIZE,
     TRANSCRIPTIONS,
 )
-from modelgrid.spec.source import OLLAMA, PACKAGE, STAND_IN
 from modelgrid.spec.weights import Estimate, Part, Weights
 
 VERSION: Final = "0.5.23"
@@ -71,7 +70,7 @@ class Sglang:
         return model.operations or _BY_TYPE[_type(model)]
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = missing_source(model, "Qwen/Qwen2.5-7B-Instruct")
+        found = wrong_source(model, "Qwen/Qwen2.5-7B-Instruct")
         belonging = ("source", "args", "env", "requirements", "port", "served", "type", "trust_remote_code")
         found += strangers(model, *belonging)
         if model.type is not None and model.type not in _BY_TYPE:
@@ -79,8 +78,6 @@ class Sglang:
             found.append(Problem("type", f"{model.type!r} is no type that SGLang serves: there is {known}"))
         if model.gpus == 0:
             found.append(Problem("needs.gpus", "SGLang computes on GPUs only: remove it, or use vllm or transformers"))
-        if (model.source or "") == STAND_IN or (model.source or "").startswith((PACKAGE, OLLAMA)):
-            found.append(Problem("source", f"{model.source}: sglang takes a hub id or a local path"))
         return found + reserved(
             model,
             ("--host", "gateway.host"),

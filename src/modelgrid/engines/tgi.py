@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from modelgrid.engines.checks import missing_source, reserved, strangers
+from modelgrid.engines.checks import reserved, strangers, wrong_source
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import TORCH_MAIN_BYTES, on_torch, on_vllm
 from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Asleep, EngineLoad, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS
-from modelgrid.spec.source import OLLAMA, PACKAGE, STAND_IN
 from modelgrid.spec.weights import Estimate, Weights
 
 PROGRAM: Final = "text-generation-launcher"
@@ -42,10 +41,8 @@ class Tgi:
         return model.operations or (CHAT, COMPLETIONS)
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = missing_source(model, "Qwen/Qwen2.5-7B-Instruct")
+        found = wrong_source(model, "Qwen/Qwen2.5-7B-Instruct")
         found += strangers(model, "source", "args", "env", "port", "served", "trust_remote_code")
-        if (model.source or "") == STAND_IN or (model.source or "").startswith((PACKAGE, OLLAMA)):
-            found.append(Problem("source", f"{model.source}: tgi takes a hub id or a local path"))
         return found + reserved(
             model,
             ("--hostname", "gateway.host"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelgrid.engines.checks import missing_source, reserved, strangers
+from modelgrid.engines.checks import reserved, strangers, wrong_source
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import on_torch
@@ -11,7 +11,7 @@ from modelgrid.engines.types import LISTENS
 from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Asleep, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, COMPLETIONS, RESPONSES, TRANSCRIPTIONS
-from modelgrid.spec.source import PACKAGE, STAND_IN
+from modelgrid.spec.source import STAND_IN
 from modelgrid.spec.weights import Estimate, Weights
 
 REQUIREMENTS = ("transformers[serving]==5.23.0", "accelerate==1.15.0", "pillow==13.0.0")
@@ -39,10 +39,8 @@ class Transformers:
         return (TRANSCRIPTIONS,) if model.type in LISTENS else (CHAT, COMPLETIONS, RESPONSES)
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = missing_source(model, "Qwen/Qwen2.5-0.5B-Instruct")
+        found = wrong_source(model, "Qwen/Qwen2.5-0.5B-Instruct", STAND_IN)
         found += strangers(model, "source", "args", "env", "requirements", "port", "type", "trust_remote_code")
-        if (model.source or "").startswith(PACKAGE):
-            found.append(Problem("source", f"{model.source}: transformers takes a hub id, a local path or {STAND_IN}"))
         if model.type not in (None, "text", "chat", VISION, *LISTENS):
             said = f"{model.type!r} is no type that it serves: there is text, vision, transcription"
             found.append(Problem("type", said))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from modelgrid.engines.checks import missing_source, reserved, strangers
+from modelgrid.engines.checks import reserved, strangers, wrong_source
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import GIB, cpu_cache_bytes, on_vllm
@@ -33,7 +33,7 @@ from modelgrid.spec.operations import (
     TRANSCRIPTIONS,
     TRANSLATIONS,
 )
-from modelgrid.spec.source import PACKAGE, STAND_IN
+from modelgrid.spec.source import STAND_IN
 from modelgrid.spec.weights import Estimate, Weights
 
 VERSION = "0.32.0"
@@ -61,15 +61,13 @@ class Vllm:
         return model.operations or _BY_TYPE[_type(model)]
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = missing_source(model, "Qwen/Qwen2.5-7B-Instruct")
+        found = wrong_source(model, "Qwen/Qwen2.5-7B-Instruct", STAND_IN)
         belonging = ("source", "args", "env", "requirements", "port", "served", "type", "trust_remote_code", "sleep")
         found += strangers(model, *belonging)
         if model.type is not None and model.type not in _BY_TYPE:
             found.append(Problem("type", f"{model.type!r} is no type that vLLM serves: there is {', '.join(_BY_TYPE)}"))
         if model.sleep is not None and model.gpus == 0:
             found.append(Problem("sleep", "vLLM can't sleep in main memory: remove it, or needs.gpus: 0"))
-        if (model.source or "").startswith(PACKAGE):
-            found.append(Problem("source", f"{model.source}: vllm takes a hub id, a local path or {STAND_IN}"))
         return found + reserved(
             model, ("--host", "gateway.host"), ("--port", "port"), ("--api-key", "nothing: it has a key")
         )

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from modelgrid.engines.checks import missing_source, reserved, strangers
+from modelgrid.engines.checks import reserved, strangers, wrong_source
 from modelgrid.engines.engine import Problem
 from modelgrid.engines.first import first_request
 from modelgrid.engines.memory import VLLM_MAIN_BYTES, on_torch
 from modelgrid.engines.words import has_option, literal, literal_env
 from modelgrid.spec import Asleep, EngineLoad, Environment, Launch, Machine, ModelSpec, Need, Place, ReplicaId
 from modelgrid.spec.operations import CHAT, IMAGE_EDITS, IMAGES, REALTIME, SPEECH, VIDEOS
-from modelgrid.spec.source import OLLAMA, PACKAGE, STAND_IN
 from modelgrid.spec.weights import Estimate, Weights
 
 VERSION: Final = "0.30.0"
@@ -54,7 +53,7 @@ class VllmOmni:
         return model.operations or _BY_TYPE[model.type if model.type in _BY_TYPE else _OMNI]
 
     def problems(self, model: ModelSpec) -> list[Problem]:
-        found = missing_source(model, "Qwen/Qwen3-Omni-30B-A3B-Instruct")
+        found = wrong_source(model, "Qwen/Qwen3-Omni-30B-A3B-Instruct")
         belonging = ("source", "args", "env", "requirements", "port", "served", "type", "trust_remote_code")
         found += strangers(model, *belonging)
         if model.type is not None and model.type not in _BY_TYPE:
@@ -62,8 +61,6 @@ class VllmOmni:
             found.append(Problem("type", f"{model.type!r} is no type that vLLM-Omni serves: there is {known}"))
         if model.gpus == 0:
             found.append(Problem("needs.gpus", "vLLM-Omni computes on GPUs only: remove it, or use another engine"))
-        if (model.source or "") == STAND_IN or (model.source or "").startswith((PACKAGE, OLLAMA)):
-            found.append(Problem("source", f"{model.source}: vllm-omni takes a hub id or a local path"))
         return found + reserved(
             model,
             ("--host", "gateway.host"),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
+from modelgrid.spec.source import GGUF
 from modelgrid.weights.ggufs import choose_gguf
-from modelgrid.weights.source import GGUF
 
 SAFETENSORS: Final = ".safetensors"
 PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt"})

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from modelgrid.weights.source import WeightsError
-
 ENDPOINT: Final = "https://huggingface.co"
 _TOO_MANY: Final = 429
+
+
+class WeightsError(Exception):
+    """Weights could not be had; the text says what, why, and what to do."""
 
 
 class Answer(Exception):

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modelgrid.weights.choose import File
-from modelgrid.weights.explain import Answer
-from modelgrid.weights.source import WeightsError
+from modelgrid.weights.explain import Answer, WeightsError
 
 if TYPE_CHECKING:
     import httpx

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from modelgrid.weights.source import GGUF, WeightsError
+from modelgrid.spec.source import GGUF
+from modelgrid.weights.explain import WeightsError
 
 if TYPE_CHECKING:
     from modelgrid.weights.choose import File

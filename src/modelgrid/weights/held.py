@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from modelgrid.spec.source import HubModel, OllamaTag, is_path, parse_source
 from modelgrid.weights import layers
-from modelgrid.weights.source import HubModel, OllamaTag, WeightsError, is_path, parse_source
+from modelgrid.weights.explain import WeightsError
 
 MARKER: Final = ".modelgrid.json"
 PARTS: Final = ".parts"

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
+from modelgrid.spec.source import HubModel
 from modelgrid.weights.choose import PIPELINE, File, choose_files, weights_of
-from modelgrid.weights.explain import Hub, endpoint, explained
+from modelgrid.weights.explain import Hub, WeightsError, endpoint, explained
 from modelgrid.weights.ggufs import first_shard
-from modelgrid.weights.source import HubModel, WeightsError
 
 PROBE: Final = "sentence-transformers/all-MiniLM-L6-v2"  # a model that every hub and mirror has
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelgrid.spec import Unknown
+from modelgrid.spec.source import GGUF
 from modelgrid.spec.weights import Weights
 from modelgrid.weights.choose import PICKLES, PIPELINE, SAFETENSORS, weights_of
-from modelgrid.weights.source import GGUF, WeightsError
+from modelgrid.weights.explain import WeightsError
 from modelgrid.weights.weigh import files_in, weigh_held
 
 _CTRANSLATE2 = frozenset({"vocabulary.json", "vocabulary.txt", "shared_vocabulary.json", "shared_vocabulary.txt"})

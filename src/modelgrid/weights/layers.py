@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from modelgrid.weights.source import OllamaTag
+from modelgrid.spec.source import OllamaTag
 
 _FOLDER: Final = ".ollama"
 _PARTS: Final = ".parts"

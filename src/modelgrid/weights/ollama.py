@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from modelgrid.spec.source import OLLAMA_HOST, OllamaTag
 from modelgrid.weights.choose import File
-from modelgrid.weights.explain import Answer, explained, too_many
+from modelgrid.weights.explain import Answer, WeightsError, explained, too_many
 from modelgrid.weights.hub import is_offline
 from modelgrid.weights.layers import Layer, parse_manifest
-from modelgrid.weights.source import OLLAMA_HOST, OllamaTag, WeightsError
 
 REGISTRY: Final = "MODELGRID_OLLAMA_REGISTRY"
 HEADERS: Final = {"User-Agent": "modelgrid", "Accept": "application/vnd.docker.distribution.manifest.v2+json"}

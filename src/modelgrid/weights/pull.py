@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from modelgrid.spec.source import HubModel, OllamaTag, is_path, parse_source
 from modelgrid.spec.units import format_bytes
 from modelgrid.weights import layers
-from modelgrid.weights.explain import Hub, Origin, explained
+from modelgrid.weights.explain import Hub, Origin, WeightsError, explained
 from modelgrid.weights.fetch import TIMEOUT_S, Wanted, fetch, keep
 from modelgrid.weights.held import PARTS, alone, folder_of, mark_whole, resolve
 from modelgrid.weights.hub import Listing, headers, list_files
 from modelgrid.weights.ollama import HEADERS, Registry, list_layers
-from modelgrid.weights.source import HubModel, OllamaTag, WeightsError, is_path, parse_source
 
 METADATA_TIMEOUT_S: Final = 10.0
 SPARE_BYTES: Final = 64 << 20  # that a pull leaves free

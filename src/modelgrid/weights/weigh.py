@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from modelgrid.spec import Unknown
-from modelgrid.spec.source import PACKAGE, STAND_IN
+from modelgrid.spec.source import PACKAGE, STAND_IN, OllamaTag, parse_source
 from modelgrid.spec.weights import Shape, Weights
 from modelgrid.weights.choose import PIPELINE, SAFETENSORS, File, choose_files, weights_bytes, weights_of
-from modelgrid.weights.explain import Hub, Origin, explained
+from modelgrid.weights.explain import Hub, Origin, WeightsError, explained
 from modelgrid.weights.ggufs import first_shard, shards_beside
 from modelgrid.weights.headers import Counts, counts_of_header, gguf_facts, gguf_facts_of_start, safetensors_counts
 from modelgrid.weights.held import resolve
@@ -21,7 +21,6 @@ from modelgrid.weights.hub import Listing, headers, list_files, pipeline_folders
 from modelgrid.weights.layers import blob_of, layers_of
 from modelgrid.weights.ollama import HEADERS, Registry, TagListing, list_layers
 from modelgrid.weights.shape import shape_of_config, shape_of_gguf
-from modelgrid.weights.source import OllamaTag, WeightsError, parse_source
 
 if TYPE_CHECKING:
     import httpx

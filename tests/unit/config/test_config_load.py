@@ -150,7 +150,8 @@ def test_a_source_is_a_path_where_it_looks_like_one_or_exists(
 
 def test_a_path_that_is_too_long_only_below_its_folder_is_not_there(load: Load) -> None:
     long = "x/" * 2047
-    config = load(f"models: {{m: {{engine: vllm, source: {long}}}, n: {{service_script: {long}}}}}")
+    custom = "engine: custom, command: [x, '{port}'], needs: {memory: 1GiB}"
+    config = load(f"models: {{m: {{{custom}, source: {long}}}, n: {{service_script: {long}}}}}")
     assert config.models[0].source == long
     assert config.models[1].requirements is None
 

@@ -76,6 +76,25 @@ def test_a_source_that_an_engine_cannot_load() -> None:
     assert fields_of("embeddings", source="package:") == ["source"]
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "vllm-omni", "llamacpp", "tgi", "transformers", "embeddings"])
+@pytest.mark.parametrize("source", ["llama3.2:1b", "ollama:llama3.2", "ollama:a/b/c/d:1", "a b/c", "a/b/c:d"])
+def test_a_source_is_refused_before_it_is_pulled_where_its_engine_could_not_load_it(engine: str, source: str) -> None:
+    assert fields_of(engine, source=source) == ["source"]
+
+
+@pytest.mark.parametrize("source", ["owner/name:Q4_K_M", "owner/name", "llama3.2", "/srv/model", "ollama:a/b/c/d:1"])
+def test_ollama_takes_its_tags_only(source: str) -> None:
+    assert fields_of("ollama", source=source) == ["source"]
+    assert fields_of("ollama", source="ollama:team/model") == []
+
+
+def test_a_source_for_another_engine_says_for_which() -> None:
+    (problem,) = ENGINES["vllm"].problems(ModelSpec(ModelName("m"), "vllm", source="llama3.2:1b"))
+    assert problem.message == (
+        "llama3.2:1b is a tag of Ollama's: vllm takes a hub id, stand-in or a local path (for a tag use engine: ollama)"
+    )
+
+
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:8080", "ftp://x/v1", "http://", "http://me:secret@x/v1", "http://x/v1?key=1", "http://x:port/v1"]
 )

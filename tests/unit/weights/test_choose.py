@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelgrid.weights.choose import File, choose_files, weights_bytes
-from modelgrid.weights.source import WeightsError
+from modelgrid.weights.explain import WeightsError
 
 GB = 1000**3
 

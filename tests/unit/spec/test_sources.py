@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelgrid.weights.source import HubModel, OllamaTag, parse_source
+from modelgrid.spec.source import HubModel, OllamaTag, parse_source
 
 LIBRARY = ("registry.ollama.ai", "library")
 

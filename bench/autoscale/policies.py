@@ -92,6 +92,7 @@ class Modelgrid:
             in_flight=sum(server.in_flight for server in seen.servers),
             waiting=seen.waiting,
             ready=sum(server.ready_at <= seen.now for server in seen.servers),
+            load_s=self.load_s,
         )
         self.pulse = fold(self.pulse, told, _EPOCH + seen.now, self.scaling)
         self.wanted = scale(

@@ -397,7 +397,8 @@ class Controller:
             own[replica.model].append(replica)
         models = self._settings.config.models
         for spec in models:
-            self._pulses.beat(spec, own[spec.name], self._traffic.waiting(spec.name)[0], now)
+            waiting, load_s = self._traffic.waiting(spec.name)[0], self._measured.load_s(spec.name)
+            self._pulses.beat(spec, own[spec.name], waiting, now, load_s)
         self._pulses.keep(spec.name for spec in models)
 
     def _learn(self, fleet: Fleet, replicas: Iterable[Replica]) -> None:

@@ -42,8 +42,11 @@ class Pulses:
             news = self._of(model)
             news.ttft = (*news.ttft, *took_s)[-_TTFT:]
 
-    def beat(self, spec: ModelSpec, replicas: Sequence[Replica], waiting: int, now: float) -> Pulse:
-        """The pulse of a model, with all that was told until now. `replicas` are its own, in any state."""
+    def beat(
+        self, spec: ModelSpec, replicas: Sequence[Replica], waiting: int, now: float, load_s: float | None = None
+    ) -> Pulse:
+        """The pulse of a model, with all that was told until now. `replicas` are its own, in any state; a start of one
+        takes `load_s`, as far as is known."""
         revision, pulse = self._pulses.get(spec.name, _NEVER)
         news = self._news.pop(spec.name, _News())
         ready = [replica for replica in replicas if replica.state is State.READY]
@@ -56,6 +59,7 @@ class Pulses:
             in_flight=None if None in busy else sum(count or 0 for count in busy),
             waiting=waiting,
             ready=len(ready),
+            load_s=load_s,
         )
         pulse = fold(pulse if revision == spec.revision else Pulse(), told, now, spec.scaling)
         self._pulses[spec.name] = (spec.revision, pulse)

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from modelgrid.planner.capacity import capacity, learn, level_of
+from modelgrid.planner.capacity import curve, full, learn, level_of
+from modelgrid.planner.hindsight import choose
 from modelgrid.spec import Scaling
-from modelgrid.spec.pulse import BEAT_S, BEATS, Beat, Pulse
+from modelgrid.spec.pulse import BEAT_S, BEATS, PIECE_S, PIECES, Beat, Pulse
 
 _RATE_BEATS = 6  # arrivals are counted over half a minute: long enough to be steady
 _BURST_BEATS = 2  # and over ten seconds, where a burst stands out of the noise
@@ -16,10 +17,8 @@ _SURE = 2.0  # by so many standard deviations
 _FADE_REQUESTS = 150.0  # after which a third is left of what earlier ones cost
 _FADE_S = 60.0  # after which a third is left of how long earlier ones took
 _SMOOTH_S = 10.0
-_SETTLE_BEATS = 60.0  # five minutes: what is learned from noise is noisy, and each change of mind costs a start
-_FALL_BEATS = 20.0  # downwards it may go faster
+_CHOOSE_BEATS = 6  # half a minute: the course is chosen again
 _BACKLOG_BEATS = 13  # how long what piled up makes first tokens late
-_OVER = 2  # levels above what a replica takes: then requests pile up
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +32,14 @@ class Told:
     in_flight: int | None = 0  # on replicas, now; None: unknown
     waiting: int = 0  # for want of a replica, now
     ready: int = 0  # replicas
+    load_s: float | None = None  # how long a replica takes to start; None: unknown
 
 
 def fold(pulse: Pulse, told: Told, now: float, scaling: Scaling) -> Pulse:
     """The pulse after what was told. It may be called as often as one likes. A clock that jumped begins anew, but for
     what was learned."""
     if not (told.arrived or told.waiting or told.in_flight or told.ttft or told.ended) and _is_quiet(pulse):
-        return replace(_without_traffic(pulse), at=now) if pulse.beats else pulse
+        return _rested(pulse, now) if pulse.beats else pulse
     if not 0.0 <= now - pulse.at <= BEATS * BEAT_S:
         pulse = replace(_without_traffic(pulse), at=now - 1.0)
     after = _counted(pulse, told, now)
@@ -47,8 +47,11 @@ def fold(pulse: Pulse, told: Told, now: float, scaling: Scaling) -> Pulse:
         return after
     if told.ttft:
         after = learn(after, told.ttft, now, scaling.ttft_s)
-    is_new_beat = not pulse.beats or pulse.beats[-1].number != after.beats[-1].number
-    return _settled(after, scaling.attain) if is_new_beat or after.takes is None else after
+    if not pulse.beats or pulse.beats[-1].number != after.beats[-1].number:
+        after = _remembered(after)
+        if after.course is None or after.beats[-1].number >= after.chosen + _CHOOSE_BEATS:
+            return _chosen(after, told.load_s, scaling)
+    return after
 
 
 def _is_quiet(pulse: Pulse) -> bool:
@@ -56,7 +59,13 @@ def _is_quiet(pulse: Pulse) -> bool:
 
 
 def _without_traffic(pulse: Pulse) -> Pulse:
-    return replace(pulse, beats=(), arrivals=0.0, work=0.0, ongoing=0.0, came=0.0, busy_s=0.0, cold_at=0.0)
+    return replace(pulse, beats=(), arrivals=0.0, work=0.0, ongoing=0.0, came=0.0, busy_s=0.0, cold_at=0.0, past=())
+
+
+def _rested(pulse: Pulse, now: float) -> Pulse:
+    """Nobody came for long: what comes next may be something else, and nothing is kept for it."""
+    course = replace(pulse.course, floor=1) if pulse.course is not None else None
+    return replace(_without_traffic(pulse), at=now, course=course)
 
 
 def _counted(pulse: Pulse, told: Told, now: float) -> Pulse:
@@ -74,7 +83,7 @@ def _counted(pulse: Pulse, told: Told, now: float) -> Pulse:
         last,
         work=max(last.work, work),
         ongoing=max(last.ongoing, smooth),
-        level=None if level is None or _has_backlog(beats, level, pulse.takes) else level,
+        level=None if level is None or _has_backlog(beats, level, pulse.full) else level,
     )
     return replace(
         pulse,
@@ -110,20 +119,25 @@ def _arrived(beats: Sequence[Beat], now: float) -> tuple[int, float]:
     return sum(beat.arrived for beat in beats), max(BEAT_S, now - beats[0].number * BEAT_S)
 
 
-def _has_backlog(beats: Sequence[Beat], level: int, takes: float | None) -> bool:
-    """Whether there was far more to do lately than replicas take, and now no longer: what piled up then makes first
-    tokens late that would be in time at this level."""
-    if takes is None:
+def _has_backlog(beats: Sequence[Beat], level: int, full: int | None) -> bool:
+    """Whether there was more to do lately than replicas can, and now no longer: what piled up then makes first tokens
+    late that would be in time at this level."""
+    if full is None:
         return False
-    over = max(level, level_of(takes)) + _OVER
+    over = max(level + 1, full)
     return any(beat.level is not None and beat.level >= over for beat in beats[-_BACKLOG_BEATS:-1])
 
 
-def _settled(pulse: Pulse, attain: float) -> Pulse:
-    """What one replica takes, as a mean over the last while."""
-    takes = capacity(pulse, attain)
-    if takes is None or pulse.takes is None:
-        return replace(pulse, takes=takes)
-    settled = min(_SETTLE_BEATS, pulse.settled + 1.0)
-    over = settled if takes > pulse.takes else min(settled, _FALL_BEATS)
-    return replace(pulse, takes=pulse.takes * (takes / pulse.takes) ** (1 / over), settled=settled)
+def _remembered(pulse: Pulse) -> Pulse:
+    """At the end of a piece what there is to do goes into the past."""
+    if pulse.beats[-1].number % round(PIECE_S / BEAT_S):
+        return pulse
+    return replace(pulse, past=(*pulse.past, pulse.work)[-PIECES:])
+
+
+def _chosen(pulse: Pulse, load_s: float | None, scaling: Scaling) -> Pulse:
+    points = curve(pulse)
+    course = choose(pulse, points, load_s, scaling)
+    if course is None:
+        return pulse
+    return replace(pulse, course=course, chosen=pulse.beats[-1].number, full=full(points))

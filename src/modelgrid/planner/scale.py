@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from modelgrid.planner.capacity import TOLERANCE
 from modelgrid.spec import Model, Replica, State, Wish
-from modelgrid.spec.pulse import BEAT_S, BEATS, Pulse
+from modelgrid.spec.pulse import BEAT_S, BEATS, Beat, Pulse
 from modelgrid.spec.units import format_seconds
 
 HOLD_S = 60.0  # a peak is held against shrinking for at least so long
 MOST_HOLD_S = (BEATS - 2) * BEAT_S  # beats don't reach further back
-_LONGER = 10.0  # times as long, and one, where the objective is missed by all there is to miss
 _SURE = 2.0  # standard deviations by which a burst of ongoing requests stands out
 
 
@@ -92,33 +91,26 @@ class _Load:
 def _load(model: Model, replicas: Sequence[Replica]) -> _Load:
     scaling, pulse = model.spec.scaling, model.pulse
     ongoing = model.waiting + sum(replica.in_flight or 0 for replica in replicas)
-    hold_s = _hold_s(model)
-    beats = pulse.beats[-math.ceil(hold_s / BEAT_S) - 1 :]
-    if scaling.ttft_s is None or pulse.takes is None:
+    if scaling.ttft_s is None or pulse.course is None:
+        hold_s = max(HOLD_S, model.load_s or 0.0)  # one that is kept for nothing costs no more than a start
         surely = max(pulse.ongoing, ongoing - _SURE * math.sqrt(ongoing)) if pulse.at else ongoing
         smooth = max(surely, model.waiting)
-        peak = max((beat.ongoing for beat in beats), default=0.0)
+        peak = max((beat.ongoing for beat in _since(pulse, hold_s)), default=0.0)
         why = f"{_requests(ongoing)} ongoing, one replica takes {scaling.target}"
         return _Load(smooth / scaling.target, peak / scaling.target, hold_s, why)
-    peak = max((beat.work for beat in beats), default=0.0)
-    each = pulse.takes / pulse.work_per_request * pulse.request_s
-    why = (
-        f"{_requests(round(pulse.ongoing))} ongoing, one replica takes {max(1, round(each))} within "
-        f"{format_seconds(scaling.ttft_s)} to first token ({scaling.attain:.0%})"
-    )
-    return _Load(pulse.work / pulse.takes, peak / pulse.takes, hold_s, why)
+    course = pulse.course
+    kept = float(course.floor if pulse.beats else 1)
+    peak = max((beat.work for beat in _since(pulse, course.hold_s)), default=0.0)
+    each = course.takes / pulse.work_per_request * pulse.request_s
+    objective = f"{format_seconds(scaling.ttft_s)} to first token ({scaling.attain:.0%})"
+    why = f"{_requests(round(pulse.ongoing))} ongoing, one replica takes {max(1, round(each))} within {objective}"
+    if kept > _replicas(pulse.work / course.takes):
+        why = f"{round(kept)} replicas keep {objective} through traffic like that of the last hour"
+    return _Load(max(kept, pulse.work / course.takes), max(kept, peak / course.takes), course.hold_s, why)
 
 
-def _hold_s(model: Model) -> float:
-    """How long a peak is remembered: for as long as a start takes, so that a replica that is kept for nothing costs no
-    more than one that is started anew; and longer where the objective is missed, for what is missed though replicas
-    would take it is lost while they start."""
-    attain, attained = model.spec.scaling.attain, model.pulse.attained
-    hold_s = max(HOLD_S, model.load_s or 0.0)
-    if model.spec.scaling.ttft_s is None or attained is None:
-        return hold_s
-    missing = min(1.0, max(0.0, attain - attained) / max(0.001, 1.0 - attain))
-    return max(hold_s, min(MOST_HOLD_S, hold_s * (1.0 + _LONGER * missing)))
+def _since(pulse: Pulse, hold_s: float) -> Sequence[Beat]:
+    return pulse.beats[-math.ceil(hold_s / BEAT_S) - 1 :]
 
 
 def _is_known(pulse: Pulse, hold_s: float, now: float) -> bool:

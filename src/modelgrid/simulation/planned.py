@@ -194,6 +194,7 @@ class Planned:
                 in_flight=in_flight.get(name, 0),
                 waiting=queue.count if queue is not None else 0,
                 ready=ready.get(name, 0),
+                load_s=self._load_s.get(name),
             )
             self._pulses[name] = fold(self._pulses.get(name, _NO_PULSE), told, world.now, model.spec.scaling)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 BEAT_S = 5.0  # traffic is counted in pieces of so long
 BEATS = 120  # so many are kept: ten minutes
+PIECE_S = 10.0  # how much there was to do is kept for longer, in pieces of so long
+PIECES = 360  # so many: an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,15 @@ class Level:
     number: int  # the work a second for each replica, as a power of `planner.capacity.STEP`
     seen: float  # requests
     met: float  # of them: the first token came within the objective
-    early: float  # of them: within half of it
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A way to scale: one replica for so much work, at least so many of them, and a peak is held for so long."""
+
+    takes: float  # work a second
+    floor: int
+    hold_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +54,13 @@ class Pulse:
     busy_s: float = 0.0  # the time that requests were ongoing: both fade
     cold_at: float = 0.0  # when a request last waited for want of a replica
     levels: tuple[Level, ...] = ()  # by number
-    loads: tuple[tuple[int, float], ...] = ()  # requests that came at each level of all the work; they fade
     seen: float = 0.0  # requests, over all levels, and
     met: float = 0.0  # those whose first token came within the objective: both fade
     learned_at: float = 0.0
-    takes: float | None = None  # the work a second that one replica takes within the objective; None: not learned
-    settled: float = 0.0  # beats that `takes` is a mean of
+    past: tuple[float, ...] = ()  # the work a second in each piece of the last hour, the oldest first
+    course: Course | None = None  # how to scale for the objective; None: not learned
+    chosen: int = 0  # the beat in which it was chosen
+    full: int | None = None  # the level from which most first tokens are late
 
     @property
     def work_per_request(self) -> float:

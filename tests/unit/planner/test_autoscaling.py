@@ -9,7 +9,7 @@ import pytest
 from modelgrid.planner import plan
 from modelgrid.planner.scale import Wanted, scale, surplus
 from modelgrid.spec import Drain, Model, Replica, State, Wish
-from modelgrid.spec.pulse import BEAT_S, Beat, Pulse
+from modelgrid.spec.pulse import BEAT_S, Beat, Course, Pulse
 from modelgrid.spec.reason import Because, Cause
 from unit.planner.fleets import NOW, fleet, model, replica
 
@@ -21,7 +21,7 @@ def beats(*work: float, ongoing: float = 0.0) -> tuple[Beat, ...]:
     return tuple(Beat(first + index, 1, each, ongoing) for index, each in enumerate(work))
 
 
-def learned(work: float, *earlier: float, known_s: float = 600.0, attained: float = 0.95) -> Pulse:
+def learned(work: float, *earlier: float, known_s: float = 600.0, floor: int = 1, hold_s: float = 60.0) -> Pulse:
     """One replica takes 1,000 tokens a second; so many arrive now."""
     past = earlier or (work,) * int(known_s / BEAT_S)
     quiet = (0.0,) * (int(known_s / BEAT_S) - len(past))
@@ -34,9 +34,7 @@ def learned(work: float, *earlier: float, known_s: float = 600.0, attained: floa
         tokens=5_000.0,
         came=10.0,
         busy_s=20.0,
-        seen=1_000.0,
-        met=1_000.0 * attained,
-        takes=1_000.0,
+        course=Course(1_000.0, floor, hold_s),
     )
 
 
@@ -83,15 +81,33 @@ def test_it_shrinks_only_when_fewer_had_taken_the_peak() -> None:
     assert scale(timely(past), ready(4), NOW).count == 1
 
 
-def test_a_start_that_takes_long_holds_a_peak_for_longer() -> None:
-    past = learned(900.0, *[3_500.0] * 2, *[900.0] * 14)
-    assert scale(timely(past, load_s=300.0), ready(4), NOW).count == 4
+def test_a_peak_is_held_for_as_long_as_the_course_says() -> None:
+    past = (900.0, *[3_500.0] * 2, *[900.0] * 14)
+    assert scale(timely(learned(*past, hold_s=180.0)), ready(4), NOW).count == 4
+    assert scale(timely(learned(*past, hold_s=540.0)), ready(4), NOW).count == 4
+    assert scale(timely(learned(900.0, *[3_500.0] * 2, *[900.0] * 50, hold_s=180.0)), ready(4), NOW).count == 1
 
 
-def test_where_the_objective_is_missed_a_peak_is_held_for_longer() -> None:
-    past = learned(900.0, *[3_500.0] * 2, *[900.0] * 30, attained=0.80)
-    assert scale(timely(past), ready(4), NOW).count == 4
-    assert scale(timely(replace(past, met=950.0)), ready(4), NOW).count == 1
+def test_without_an_objective_a_start_that_takes_long_holds_a_peak_for_longer() -> None:
+    past = beats(*[0.0] * 60, ongoing=0.0) + beats(ongoing=0.0)
+    peaked = tuple(replace(beat, ongoing=11.0 if index == 30 else 1.0) for index, beat in enumerate(past))
+    plain = replace(model(max=9, target=4), pulse=Pulse(at=NOW, beats=peaked, ongoing=1.0))
+    assert scale(replace(plain, load_s=60.0), ready(3, 0), NOW).count == 1
+    assert scale(replace(plain, load_s=240.0), ready(3, 0), NOW).count == 3
+
+
+def test_what_bursts_need_is_kept_between_them() -> None:
+    assert scale(timely(learned(900.0, floor=3)), ready(1), NOW) == Wanted(
+        3, "3 replicas keep 500ms to first token (95%) through traffic like that of the last hour"
+    )
+    assert surplus(timely(learned(900.0, floor=3)), ready(3), NOW) == []
+    assert scale(timely(learned(4_500.0, floor=3)), ready(3), NOW).count == 5
+    assert scale(timely(learned(900.0, floor=30), max=4), ready(3), NOW).count == 4
+
+
+def test_when_nobody_comes_for_long_nothing_is_kept_for_bursts() -> None:
+    quiet = replace(learned(0.0, floor=3), beats=(), work=0.0, ongoing=0.0)
+    assert scale(timely(quiet), ready(3, 0), NOW).count == 1
 
 
 def test_traffic_that_is_not_known_for_long_enough_never_shrinks() -> None:
@@ -162,7 +178,7 @@ def test_without_an_objective_it_is_ongoing_requests_but_steady(
 
 
 def test_as_long_as_nothing_is_learned_the_target_begins() -> None:
-    fresh = replace(learned(50_000.0), takes=None, ongoing=8.0)
+    fresh = replace(learned(50_000.0), course=None, ongoing=8.0)
     assert scale(timely(fresh), ready(1, 8), NOW) == Wanted(2, "8 requests ongoing, one replica takes 4")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from modelgrid.planner.pulse import Told, fold
 from modelgrid.spec import Scaling
-from modelgrid.spec.pulse import BEATS, Pulse
+from modelgrid.spec.pulse import BEATS, PIECES, Pulse
 
 NOW = 1_000_000.0
 PLAIN = Scaling()
@@ -82,7 +83,7 @@ def test_a_clock_that_jumps_costs_the_traffic_and_not_what_was_learned(jump_s: f
         pulse = fold(pulse, told, NOW + second, TIMELY)
     jumped = fold(pulse, told, NOW + 60 + jump_s, TIMELY)
     assert len(jumped.beats) == 1
-    assert jumped.takes is not None
+    assert jumped.course is not None
     assert jumped.attained == 1.0
 
 
@@ -92,19 +93,35 @@ def test_unknown_load_changes_nothing_of_the_load() -> None:
     assert blind.ongoing == pytest.approx(pulse.ongoing)
 
 
-def test_what_one_replica_takes_moves_slowly() -> None:
+def test_how_to_scale_is_chosen_each_half_minute() -> None:
+    pulse, chosen = Pulse(), set()
+    told = Told(arrived=20, ended=20, tokens=20_000, in_flight=8, ready=4, ttft=(0.1,) * 20)
+    for second in range(300):
+        pulse = fold(pulse, told, NOW + second, TIMELY)
+        chosen.add(pulse.chosen)
+    assert pulse.course is not None
+    assert 10 <= len(chosen) <= 12
+
+
+def test_the_past_is_an_hour_in_pieces() -> None:
     pulse = Pulse()
-    good = Told(arrived=20, ended=20, tokens=20_000, in_flight=8, ready=4, ttft=(0.1,) * 20)
-    for second in range(400):
-        pulse = fold(pulse, good, NOW + second, TIMELY)
-    before = pulse.takes or 0.0
-    bad = Told(arrived=20, ended=20, tokens=20_000, in_flight=8, ready=4, ttft=(0.1,) * 5 + (0.9,) * 15)
-    for second in range(400, 406):
-        pulse = fold(pulse, bad, NOW + second, TIMELY)
-    assert 0.0 < 0.8 * before < (pulse.takes or 0.0)
-    for second in range(406, 900):
-        pulse = fold(pulse, bad, NOW + second, TIMELY)
-    assert 0.0 < (pulse.takes or 0.0) < 0.8 * before
+    told = Told(arrived=5, ended=5, tokens=5_000, in_flight=8, ready=4)
+    for beat in range(900):
+        pulse = fold(pulse, told, NOW + 5 * beat, TIMELY)
+    assert len(pulse.past) == PIECES
+    assert pulse.past[-1] == pytest.approx(1_000.0, rel=0.2)
+
+
+def test_after_a_long_quiet_nothing_is_kept_for_what_comes_next() -> None:
+    pulse = Pulse()
+    told = Told(arrived=9, in_flight=3, ready=1, ttft=(0.1,) * 9)
+    for second in range(60):
+        pulse = fold(pulse, told, NOW + second, TIMELY)
+    assert pulse.course is not None
+    busy = replace(pulse, course=replace(pulse.course, floor=4))
+    for second in range(60, 900):
+        busy = fold(busy, Told(ready=1), NOW + second, TIMELY)
+    assert (busy.past, busy.course) == ((), replace(pulse.course, floor=1))
 
 
 def test_what_piled_up_is_not_put_down_to_the_load_after_it() -> None:
@@ -113,6 +130,7 @@ def test_what_piled_up_is_not_put_down_to_the_load_after_it() -> None:
         calm = Told(arrived=5, ended=5, tokens=5_000, in_flight=5, ready=1, ttft=(0.4,) * 5)
         pulse = fold(pulse, calm, NOW + second, TIMELY)
     level = pulse.beats[-1].level
+    assert pulse.full is not None
     for second in range(120, 150):
         pulse = fold(pulse, Told(arrived=90, ended=5, tokens=5_000, in_flight=900, ready=1), NOW + second, TIMELY)
     assert level is not None

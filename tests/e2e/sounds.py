@@ -45,12 +45,12 @@ class Heard:
 
 
 def started(folder: Path, models: dict[str, Any]) -> Daemon:
-    """A modelgrid with these models, each on one thread: more of them get in each other's way on tiny ones."""
+    """A modelgrid with these models."""
     config = {
         "gateway": {"port": free_port()},
         "machine": {"memory": "4GiB"},
         "storage": {"environments": str(ENVIRONMENTS)},
-        "models": {name: model | {"env": {"OMP_NUM_THREADS": "1"}} for name, model in models.items()},
+        "models": models,
     }
     return Daemon(folder, config).start()
 

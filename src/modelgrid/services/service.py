@@ -53,7 +53,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from modelgrid.services import stand_in
-from modelgrid.services.accelerator import limit_memory, parse_bytes
+from modelgrid.services.accelerator import limit_memory, parse_bytes, share_cores
 from modelgrid.services.errors import (
     ServiceError,
     answer_failure,
@@ -130,6 +130,7 @@ class Service(ABC):
     def main(cls, argv: list[str] | None = None) -> None:
         """The program: read the arguments, serve until SIGTERM. Exits with 1 when loading failed."""
         arguments = cls._parser(os.environ).parse_args(argv)
+        share_cores()
         service = cls._made(arguments)
         set_up_logging(service.options.log_level)
         service.serve()

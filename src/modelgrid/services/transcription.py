@@ -139,8 +139,6 @@ class Transcription(Service):
         """Load the weights, and listen once, so that the first request doesn't pay for it."""
         folder = whisper.loadable(_folder(self.weights()))
         _load_cublas()
-        # Threads that wait for work by spinning take the time from whatever else the machine runs.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         ctranslate2: Any = importlib.import_module("ctranslate2")
         library: Any = importlib.import_module("faster_whisper")
         kind, _, index = (self.options.device or "auto").partition(":")

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from modelgrid.services.accelerator import share_cores
 from modelgrid.services.errors import ServiceError, answer
 
 BODY_BYTES: Final = 64 << 20
@@ -36,6 +37,7 @@ _STEP: Final = "this model opens no addresses and no files: send it as a data UR
 
 def main() -> None:
     """Serve until SIGTERM, as ``transformers serve`` does."""
+    share_cores()
     server: Any = importlib.import_module("transformers.cli.serving.server")
     build = server.build_server
     key = os.environ.pop("MODELGRID_ENGINE_KEY", None)

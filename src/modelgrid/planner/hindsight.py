@@ -176,21 +176,25 @@ class _Search:
         return best
 
     def _replay(self, course: Course) -> _Outcome:
-        """The hot loop of all this: some dozens of these a minute for each model with an objective."""
+        """The hot loop, run some hundred times a minute for each model with an objective: hence hardly a call."""
         takes, floor, most = course.takes, course.floor, max(course.floor, self.scaling.max)
         shares, last, offset = self.shares, len(self.shares) - 1, 0.5 - _PARTS * self.least
         ceil, log, parts = math.ceil, math.log, _PARTS / _LOG_STEP
         full = takes * STEP**_OVER
         cost = met = came = backlog = 0.0
         for work, held, ready in zip(self.past.work, self.past.held, self.past.ready, strict=True):
-            cost += min(most, max(floor, ceil(held / takes - TOLERANCE)))
-            count = min(most, max(floor, ceil(ready / takes - TOLERANCE)))
+            count = ceil(held / takes - TOLERANCE)
+            cost += floor if count < floor else most if count > most else count
             if work <= 0.0:
                 backlog = 0.0
                 continue
+            count = ceil(ready / takes - TOLERANCE)
+            count = floor if count < floor else most if count > most else count
             part = int(log((work + backlog) / count) * parts + offset)
             came += work
             if part <= last:
-                met += work * shares[max(0, part)]
-            backlog = max(0.0, backlog + work - count * full)
+                met += work * shares[part if part > 0 else 0]
+            backlog += work - count * full
+            if backlog < 0.0:
+                backlog = 0.0
         return _Outcome(course, cost / len(self.past.work), met / came if came else 1.0)

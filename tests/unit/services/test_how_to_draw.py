@@ -42,7 +42,7 @@ def test_what_is_sent_is_what_the_services_take() -> None:
 
 
 def test_fields_and_options_that_it_names_are_there() -> None:
-    (named,) = re.findall(r"diffusers' beside them: (.*?)\. Steps", PAGE, re.DOTALL)
+    (named,) = re.findall(r"diffusers' beside them: (.*?)\.\s+Steps", PAGE, re.DOTALL)
     assert set(re.findall(r"`(\w+)`", named)) <= set(images.AskedEdit.model_fields)
     shared, of_films = options(images.Images), options(videos.Videos)
     for option in re.findall(r"--(?!json)[a-z][a-z-]+", PAGE):

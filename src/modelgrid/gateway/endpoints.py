@@ -90,6 +90,7 @@ ENDPOINTS: Final = (
     Endpoint("POST",   "/v1/images/edits",              Act.RELAY,  IMAGE_EDITS,      streams=True, uploads=True),
     Endpoint("POST",   "/v1/images/variations",         Act.RELAY,  IMAGE_VARIATIONS, uploads=True),
     Endpoint("POST",   "/v1/audio/speech",              Act.RELAY,  SPEECH,           streams=True),
+    Endpoint("GET",    "/v1/audio/voices",              Act.OBJECT, SPEECH),
     Endpoint("POST",   "/v1/audio/transcriptions",      Act.RELAY,  TRANSCRIPTIONS,   streams=True, uploads=True),
     Endpoint("POST",   "/v1/audio/translations",        Act.RELAY,  TRANSLATIONS,     streams=True, uploads=True),
     Endpoint("POST",   "/v1/audio/music",               Act.RELAY,  MUSIC),

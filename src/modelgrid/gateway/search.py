@@ -13,10 +13,10 @@ from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.routes import Lane, Routes
 from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.usage import Usage
-from modelgrid.spec.operations import VIDEOS
+from modelgrid.spec.operations import SPEECH, VIDEOS
 
 _KNOWS_NOT = frozenset((404, 405, 501))  # the id, or that there are such things
-_KEPT = frozenset((VIDEOS,))  # what engines keep when they end: a model that isn't loaded may know it
+_KEPT = frozenset((SPEECH, VIDEOS))  # voices, and films, which are kept: a model that isn't loaded knows them, too
 
 
 def lanes_that_may_know(routes: Routes, operation: str, caller: Caller | None) -> list[Lane]:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from modelgrid.spec import AccessKey, Choice, Demand, Quota, Virtual, metrics
-from modelgrid.spec.operations import RESPONSES, VIDEOS
+from modelgrid.spec.operations import RESPONSES, SPEECH, VIDEOS
 from unit.gateway.world import Answered, Asked, Engine, Play, Script, World, echo, route, until
 
 BOTH = (RESPONSES, VIDEOS)
@@ -164,6 +164,19 @@ def test_a_list_needs_a_model_where_there_are_several(play: Play) -> None:
         await world.controller.publish(only, route(b.target("b-1"), model="b", operations=BOTH))
         assert code_of(await world.get("/v1/videos")) == (400, "model_required")
         assert json.loads((await world.get("/v1/videos?model=b")).body)["by"] == by(b)
+
+    play(scene)
+
+
+def test_the_voices_of_a_model_that_is_not_loaded_load_it(play: Play) -> None:
+    async def scene(world: World) -> None:
+        await world.controller.publish(route(operations=(SPEECH,)))
+        caller = await world.call()
+        caller.get("/v1/audio/voices?model=m")
+        await until(lambda: [demand.waiting for demand in world.controller.of(Demand)] == [1])
+        engine = await world.engine(knows("/v1/audio/voices"))
+        await world.controller.publish(route(engine.target("m-1"), operations=(SPEECH,)))
+        assert json.loads((await caller.answer()).body)["by"] == by(engine)
 
     play(scene)
 

@@ -8,7 +8,7 @@ import click
 
 from modelgrid.cli import ask, screen
 from modelgrid.cli.failure import Failure
-from modelgrid.spec.source import STAND_IN
+from modelgrid.spec.source import PACKAGE, STAND_IN, is_path
 from modelgrid.spec.units import format_bytes, parse_seconds
 
 
@@ -47,7 +47,7 @@ def pull(name: str, named: Path | None) -> None:
       a path                 to be told what is there
     """
     from modelgrid.cli.pulling import describe, pulling
-    from modelgrid.weights import WeightsError, inspect, is_path, parse_source, resolve
+    from modelgrid.weights import WeightsError, inspect, resolve
     from modelgrid.weights import pull as fetch
 
     source, root = ask.source(name, named)
@@ -55,7 +55,7 @@ def pull(name: str, named: Path | None) -> None:
         if is_path(source):
             click.echo(describe(inspect(Path(source))))
             return
-        if parse_source(source) is None:
+        if source == STAND_IN or source.startswith(PACKAGE):
             where = "is made on the spot" if source == STAND_IN else "comes with the environment of its engine"
             click.echo(f"{name} needs no pull: its source is {source}, which {where}")
             return

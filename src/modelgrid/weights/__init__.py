@@ -1,6 +1,6 @@
 """Weights: where a model's files come from, what they weigh, and which of them lie on this machine."""
 
-from modelgrid.spec.source import is_path, parse_source
+from modelgrid.spec.source import parse_source
 from modelgrid.weights.explain import WeightsError
 from modelgrid.weights.held import Held, list_weights, needs_pull, remove, resolve
 from modelgrid.weights.hub import hub_answers
@@ -15,7 +15,6 @@ __all__ = [
     "WeightsError",
     "hub_answers",
     "inspect",
-    "is_path",
     "list_weights",
     "needs_pull",
     "parse_source",

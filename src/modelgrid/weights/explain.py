@@ -31,7 +31,7 @@ class Origin(Protocol):
 
     @property
     def address(self) -> str:
-        """What is asked, without a slash at its end."""
+        """What is asked, as it may be shown: without a password, and without a slash at its end."""
         ...
 
     @property
@@ -51,7 +51,7 @@ class Hub:
 
     def __init__(self, repository: str) -> None:
         self.repository = repository
-        self.address = endpoint()
+        self.address = shown(endpoint())
 
     def meaning(self, answer: Answer) -> str:
         has_token = bool(os.environ.get("HF_TOKEN"))
@@ -79,8 +79,22 @@ def too_many(answer: Answer, address: str) -> str:
 
 
 def endpoint() -> str:
-    """The hub's address, without a slash at its end."""
-    return (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    """The hub's address, without a slash at its end. Raises WeightsError."""
+    import httpx
+
+    address = (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    try:
+        httpx.URL(address)
+    except httpx.InvalidURL:
+        raise WeightsError(f"cannot ask {shown(address)}: it is no address (write HF_ENDPOINT=https://HOST)") from None
+    return address
+
+
+def shown(address: str) -> str:
+    """An address without the name and the password that it may have."""
+    scheme, mark, rest = address.rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
 
 
 @contextmanager

@@ -37,7 +37,10 @@ def counts_of_header(read: Callable[[int, int], bytes]) -> Counts:
     (length,) = struct.unpack("<Q", first)
     if not 2 <= length <= _LONGEST_HEADER:
         raise ValueError("it is not safetensors: its header would be longer than the format allows")
-    header = json.loads(read(8, length))
+    try:
+        header = json.loads(read(8, length))
+    except RecursionError:
+        raise ValueError("it is not safetensors: its header is nested without end") from None
     if not isinstance(header, dict):
         raise ValueError("it is not safetensors: its header is not a mapping")
     counts: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Weights that lie on this machine: found, listed, removed.
 
 What was pulled from a hub lies in ``root/OWNER/NAME``, what was picked of its GGUF files in ``root/OWNER/NAME--PICK``
-(no hub has two dashes in a name). A file there, written last, says that it is whole. Tags of Ollama's lie as Ollama
-has them (`modelgrid.weights.ollama`).
+(no hub has two dashes in a name), and what has no owner in ``root/_/NAME``. A file there, written last, says that it is
+whole. Tags of Ollama's lie as Ollama has them (`modelgrid.weights.layers`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from modelgrid.spec.source import HubModel, OllamaTag, is_path, parse_source
 from modelgrid.weights import layers
@@ -26,6 +27,7 @@ MARKER: Final = ".modelgrid.json"
 PARTS: Final = ".parts"
 _LOCKS: Final = ".locks"
 _PICKED: Final = "--"
+_NO_OWNER: Final = "_"  # is no name of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def resolve(source: str, root: Path) -> Path | None:
     (OLLAMA_MODELS). None where there is nothing: not pulled yet or only in part (see `needs_pull`), or of a kind that
     has no files of its own (``package:…``, ``stand-in``)."""
     if is_path(source):
-        return Path(source) if Path(source).exists() else None
+        return Path(source) if exists(source) else None
     wanted = parse_source(source)
     if isinstance(wanted, OllamaTag):
         return layers.folder(root) if layers.is_whole(wanted, root) else None
@@ -57,11 +59,16 @@ def needs_pull(source: str, root: Path) -> bool:
     return resolve(source, root) is None and (is_path(source) or parse_source(source) is not None)
 
 
+def exists(path: str) -> bool:
+    """Whether there is anything at `path`; no, where that can't be looked at, or can't be a path."""
+    return os.path.exists(path)  # noqa: PTH110  Path.exists raises where a name is too long, or a folder is closed
+
+
 def folder_of(model: HubModel, root: Path) -> Path:
     """Where a hub's model lies, or would lie."""
-    if model.pick is None:
-        return root / model.repository
-    return root / f"{model.repository}{_PICKED}{model.pick.replace('/', _PICKED)}"
+    owner, _, name = model.repository.rpartition("/")
+    picked = f"{_PICKED}{quote(model.pick, safe=' ()+')}" if model.pick else ""
+    return root / (owner or _NO_OWNER) / f"{name}{picked}"
 
 
 def mark_whole(folder: Path, model: HubModel, revision: str, entry: str | None) -> None:
@@ -120,7 +127,15 @@ def alone(wanted: HubModel | OllamaTag, root: Path, *, waits: bool = False) -> I
 
 def folder_bytes(folder: Path) -> int:
     """What all the files in a folder take."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+    return sum(_file_bytes(path) for path in folder.rglob("*"))
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:  # a pull has gone on, or somebody removes it
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _entry(folder: Path) -> Path | None:
@@ -144,28 +159,35 @@ def _remove(model: HubModel, root: Path) -> int | None:
     if not folder.is_dir():
         return None
     freed = folder_bytes(folder)
-    # First of all: what is half removed must not look whole.
-    (folder / MARKER).unlink(missing_ok=True)
+    # What is half removed looks begun, of no revision: it is listed, and the next pull takes nothing of it.
+    marker, parts = folder / MARKER, folder / PARTS
+    if marker.exists():
+        marker.unlink() if parts.exists() else marker.replace(parts)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            if path != parts:
+                shutil.rmtree(path)
+        elif path != parts:
+            path.unlink()
     shutil.rmtree(folder)
-    if folder.parent != root and not any(folder.parent.iterdir()):
+    if not any(folder.parent.iterdir()):
         folder.parent.rmdir()
     return freed
 
 
 def _pulled_from_hubs(root: Path) -> Iterator[Held]:
-    for depth in ("*", "*/*"):
-        for marker in root.glob(f"{depth}/{MARKER}"):
-            folder = marker.parent
-            yield _held(folder, root, marker, _entry(folder) or folder)
-        for parts in root.glob(f"{depth}/{PARTS}"):
-            folder = parts.parent
-            if not (folder / MARKER).exists() and folder != layers.folder(root):
-                yield _held(folder, root, parts, folder, is_whole=False)
+    for marker in root.glob(f"*/*/{MARKER}"):
+        with suppress(FileNotFoundError):  # it is being removed
+            yield _held(marker.parent, root, marker, _entry(marker.parent) or marker.parent)
+    for parts in root.glob(f"*/*/{PARTS}"):
+        with suppress(FileNotFoundError):  # or its pull has ended
+            if not (parts.parent / MARKER).exists():
+                yield _held(parts.parent, root, parts, parts.parent, is_whole=False)
 
 
 def _held(folder: Path, root: Path, told: Path, path: Path, *, is_whole: bool = True) -> Held:
-    name = folder.relative_to(root).as_posix()
-    source = name.replace(_PICKED, ":", 1).replace(_PICKED, "/")
+    repository, _, pick = folder.relative_to(root).as_posix().removeprefix(f"{_NO_OWNER}/").partition(_PICKED)
+    source = str(HubModel(repository, unquote(pick) or None))
     return Held(source, path, folder_bytes(folder), told.stat().st_mtime, is_whole)
 
 

@@ -13,7 +13,9 @@ from modelgrid.spec.source import HubModel
 from modelgrid.weights.choose import PIPELINE, File, choose_files, weights_of
 from modelgrid.weights.explain import Hub, WeightsError, endpoint, explained
 from modelgrid.weights.ggufs import first_shard
+from modelgrid.weights.held import MARKER
 
+LONGEST_CONFIG: Final = 4 << 20  # of JSON that describes a model
 PROBE: Final = "sentence-transformers/all-MiniLM-L6-v2"  # a model that every hub and mirror has
 
 
@@ -47,7 +49,11 @@ def list_files(model: HubModel, timeout_s: float) -> Listing:
         api = HfApi(endpoint=endpoint(), headers=_authorization(), token=False)
         info = api.model_info(model.repository, files_metadata=True, timeout=timeout_s)
         revision = info.sha or "main"
-        there = [File(at.rfilename, at.size or 0, at.lfs.sha256 if at.lfs else None) for at in info.siblings or []]
+        there = [
+            File(at.rfilename, at.size or 0, at.lfs.sha256 if at.lfs else None)
+            for at in info.siblings or []
+            if not at.rfilename.startswith(MARKER)  # of a folder that was pulled before it was uploaded
+        ]
         components = _components(model, revision, there, timeout_s)
     try:
         files = choose_files(there, components, model.pick)
@@ -80,7 +86,7 @@ def hub_answers(timeout_s: float = 3.0) -> bool:
     try:
         answer = httpx.get(f"{endpoint()}/api/models/{PROBE}", timeout=timeout_s, follow_redirects=True)
         return answer.status_code == 200 and isinstance(answer.json(), dict)
-    except (httpx.HTTPError, ValueError, OSError):
+    except (WeightsError, httpx.HTTPError, ValueError, OSError):
         return False
 
 
@@ -100,7 +106,7 @@ def _authorization() -> dict[str, str]:
 
 def _components(model: HubModel, revision: str, files: Iterable[File], timeout_s: float) -> frozenset[str] | None:
     """None also where the hub doesn't show it: the pull will say why."""
-    if model.pick or not any(file.name == PIPELINE for file in files):
+    if model.pick or not any(file.name == PIPELINE and file.size_bytes <= LONGEST_CONFIG for file in files):
         return None
     import httpx
 
@@ -116,5 +122,5 @@ def _url(model: HubModel, revision: str, name: str) -> str:
 def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

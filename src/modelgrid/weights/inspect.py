@@ -10,6 +10,7 @@ from modelgrid.spec.source import GGUF
 from modelgrid.spec.weights import Weights
 from modelgrid.weights.choose import PICKLES, PIPELINE, SAFETENSORS, weights_of
 from modelgrid.weights.explain import WeightsError
+from modelgrid.weights.held import exists
 from modelgrid.weights.weigh import files_in, weigh_held
 
 _CTRANSLATE2 = frozenset({"vocabulary.json", "vocabulary.txt", "shared_vocabulary.json", "shared_vocabulary.txt"})
@@ -27,7 +28,7 @@ class Content:
 
 def inspect(path: Path) -> Content:
     """What an engine would find at `path`. Raises WeightsError where that is nothing."""
-    if not path.exists():
+    if not exists(str(path)):
         raise WeightsError(f"cannot find {path}: there is nothing at this path (check the model's source)")
     if path.is_file() and path.suffix.lower() != GGUF:
         raise WeightsError(f"cannot load {path}: of single files only {GGUF} has all of a model (name its folder)")

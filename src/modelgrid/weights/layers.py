@@ -69,7 +69,10 @@ def parts_of(tag: OllamaTag, root: Path) -> Path:
 
 def parse_manifest(text: bytes) -> list[Layer]:
     """The layers that a manifest names, its configuration among them. Raises ValueError."""
-    told = json.loads(text)
+    try:
+        told = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested without end") from None
     if not isinstance(told, dict) or not isinstance(told.get("layers"), list):
         raise ValueError("it names no layers")
     named = [_layer(layer) for layer in (*told["layers"], told.get("config")) if layer]

@@ -13,7 +13,7 @@ from typing import Final
 
 from modelgrid.spec.source import OLLAMA_HOST, OllamaTag
 from modelgrid.weights.choose import File
-from modelgrid.weights.explain import Answer, WeightsError, explained, too_many
+from modelgrid.weights.explain import Answer, WeightsError, explained, shown, too_many
 from modelgrid.weights.hub import is_offline
 from modelgrid.weights.layers import Layer, parse_manifest
 
@@ -31,7 +31,7 @@ class Registry:
 
     def __init__(self, tag: OllamaTag) -> None:
         self.tag = tag
-        self.address = _address(tag)
+        self.address = shown(_address(tag))
 
     def meaning(self, answer: Answer) -> str:
         tag = self.tag
@@ -70,7 +70,7 @@ def list_layers(tag: OllamaTag, timeout_s: float) -> TagListing:
     import httpx
 
     registry = Registry(tag)
-    url = f"{registry.address}/v2/{tag.namespace}/{tag.name}/manifests/{tag.tag}"
+    url = f"{_address(tag)}/v2/{tag.namespace}/{tag.name}/manifests/{tag.tag}"
     with explained(f"ask for {tag}", registry):
         answer = httpx.get(url, headers=HEADERS, timeout=timeout_s, follow_redirects=True)
         if answer.status_code != 200:

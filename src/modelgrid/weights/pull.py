@@ -13,7 +13,7 @@ from modelgrid.spec.units import format_bytes
 from modelgrid.weights import layers
 from modelgrid.weights.explain import Hub, Origin, WeightsError, explained
 from modelgrid.weights.fetch import TIMEOUT_S, Wanted, fetch, keep
-from modelgrid.weights.held import PARTS, alone, folder_of, mark_whole, resolve
+from modelgrid.weights.held import PARTS, alone, exists, folder_of, mark_whole, resolve
 from modelgrid.weights.hub import Listing, headers, list_files
 from modelgrid.weights.ollama import HEADERS, Registry, list_layers
 
@@ -63,7 +63,7 @@ def pull(source: str, root: Path, on_progress: OnProgress) -> Path:
 
 
 def _not_pulled(source: str) -> WeightsError:
-    if is_path(source) and not Path(source).exists():
+    if is_path(source) and not exists(source):
         return WeightsError(f"cannot find {source}: there is nothing at this path (check the model's source)")
     return WeightsError(
         f"cannot pull {source}: it is not the id of a model on a hub (write OWNER/NAME, OWNER/NAME:Q4_K_M or "
@@ -136,7 +136,7 @@ def _check_names(listing: Listing) -> None:
     """A hub's names become paths: they stay within the folder."""
     for file in listing.files:
         path = PurePosixPath(file.name)
-        if path.is_absolute() or ".." in path.parts or not path.parts or path.parts[0] == PARTS:
+        if path.is_absolute() or ".." in path.parts or path.parts[:1] in ((), (PARTS,)) or "\0" in file.name:
             raise WeightsError(f"cannot pull {listing.model}: {file.name!r} is not the name of a file")
 
 

@@ -17,7 +17,7 @@ from modelgrid.weights.explain import Hub, Origin, WeightsError, explained
 from modelgrid.weights.ggufs import first_shard, shards_beside
 from modelgrid.weights.headers import Counts, counts_of_header, gguf_facts, gguf_facts_of_start, safetensors_counts
 from modelgrid.weights.held import resolve
-from modelgrid.weights.hub import Listing, headers, list_files, pipeline_folders
+from modelgrid.weights.hub import LONGEST_CONFIG, Listing, headers, list_files, pipeline_folders
 from modelgrid.weights.layers import blob_of, layers_of
 from modelgrid.weights.ollama import HEADERS, Registry, TagListing, list_layers
 from modelgrid.weights.shape import shape_of_config, shape_of_gguf
@@ -29,7 +29,6 @@ STAND_IN_BYTES: Final = 3 << 20
 PACKAGE_BYTES: Final = 100 << 20  # an index takes no larger packages, unless it is asked to
 
 _CONFIG: Final = "config.json"
-_LONGEST_CONFIG: Final = 4 << 20
 _FIRST_BYTES: Final = 1 << 18  # most headers of one file are shorter: then one request is enough
 _MOST_SHARDS: Final = 8  # are asked one after the other, where the hub doesn't tell their sum
 
@@ -60,7 +59,10 @@ def weigh_held(source: str, root: Path) -> Weights | Unknown | None:
     if path is None:
         return None
     wanted = parse_source(source)
-    return _tag(wanted, root) if isinstance(wanted, OllamaTag) else _local(path)
+    try:
+        return _tag(wanted, root) if isinstance(wanted, OllamaTag) else _local(path)
+    except OSError as error:
+        return Unknown(f"cannot read {path}: {error.strerror}")
 
 
 def _local(path: Path) -> Weights | Unknown:
@@ -87,7 +89,7 @@ def files_in(folder: Path) -> list[File]:
 def _components(folder: Path) -> frozenset[str] | None:
     try:
         return pipeline_folders(json.loads((folder / PIPELINE).read_bytes()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -117,7 +119,7 @@ def _counts(path: Path) -> Counts | None:
 
 def _shape(path: Path) -> Shape | None:
     try:
-        return _parsed(path.read_bytes()) if path.stat().st_size <= _LONGEST_CONFIG else None
+        return _parsed(path.read_bytes()) if path.stat().st_size <= LONGEST_CONFIG else None
     except OSError:
         return None
 
@@ -125,7 +127,7 @@ def _shape(path: Path) -> Shape | None:
 def _parsed(text: bytes) -> Shape | None:
     try:
         config: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return shape_of_config(config) if isinstance(config, dict) else None
 
@@ -133,7 +135,7 @@ def _parsed(text: bytes) -> Shape | None:
 def _remote(listing: Listing, timeout_s: float) -> Weights:
     total = weights_bytes(listing.files)
     files = {file.name: file for file in listing.files}
-    config = files.get(_CONFIG)
+    config = found if (found := files.get(_CONFIG)) and found.size_bytes <= LONGEST_CONFIG else None
     try:
         with _asking(str(listing.model), Hub(listing.model.repository), headers(), timeout_s) as client:
             if listing.entry is not None:

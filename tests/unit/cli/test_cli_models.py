@@ -122,6 +122,9 @@ def test_weights_that_a_replica_runs_on_are_not_removed(
         (["pull", "tony"], "neither configured (did you mean 'tiny'?) nor a hub id (OWNER/NAME)"),
         (["remove", "owner/tiny"], "cannot remove owner/tiny: it is not there"),
         (["pull", "owner/nothing"], "has no such model"),
+        (["pull", "a/b/c:d"], "cannot pull a/b/c:d: it is not the id of a model on a hub (write OWNER/NAME, "),
+        (["pull", "ollama:"], "cannot pull ollama:: it is not the id of a model on a hub"),
+        (["pull", "/" + "a" * 300], "there is nothing at this path"),
     ],
 )
 def test_what_cannot_be_done_is_said(run: Run, hub: dict[str, str], words: list[str], says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,6 +18,7 @@ from modelgrid.weights import (
     Progress,
     WeightsError,
     hub_answers,
+    inspect,
     list_weights,
     needs_pull,
     pull,
@@ -263,6 +265,12 @@ def test_a_hub_answers_when_it_knows_a_model_that_all_hubs_have(hub: Hub) -> Non
     assert hub_answers()
 
 
+@pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:9", "nothing"])
+def test_an_address_of_no_hub_is_no_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert not hub_answers()
+
+
 def test_a_page_of_a_proxy_is_no_answer_of_a_hub(hub: Hub) -> None:
     hub.models["sentence-transformers/all-MiniLM-L6-v2"] = {}
     hub.status = 403
@@ -428,3 +436,113 @@ def test_what_was_begun_is_listed_and_can_be_removed(hub: Hub, model: str, tmp_p
     assert (begun.source, begun.is_whole) == (model, False)
     assert remove(model, tmp_path) == begun.size_bytes
     assert list_weights(tmp_path) == []
+
+
+def test_a_repository_cannot_say_that_it_is_whole(hub: Hub, model: str, tmp_path: Path) -> None:
+    """Somebody uploaded a folder that modelgrid had pulled, or means ill: the marker would name any file as weights."""
+    hub.models[model] = {".modelgrid.json": b'{"entry": "/etc/passwd"}', **hub.models[model]}
+    seen: list[Path | None] = []
+    folder = pull(model, tmp_path, lambda _: seen.append(resolve(model, tmp_path)))
+    assert set(seen) == {None}
+    assert resolve(model, tmp_path) == folder
+
+
+@pytest.mark.parametrize("name", ["a\0b.json", "/planted.json", ".parts/x.json"])
+def test_a_name_that_no_file_can_have_is_refused(hub: Hub, model: str, tmp_path: Path, name: str) -> None:
+    hub.models[model][name] = b"{}"
+    with pytest.raises(WeightsError, match="is not the name of a file"):
+        pull(model, tmp_path, nothing)
+
+
+def test_files_whose_names_differ_by_a_folder_lie_apart(hub: Hub, tmp_path: Path) -> None:
+    hub.models["owner/g"] = {"a/b.gguf": b"GGUF in a folder", "a--b.gguf": b"GGUF beside it"}
+    sources = ["owner/g:a--b.gguf", "owner/g:a/b.gguf"]
+    paths = [pull(source, tmp_path, nothing) for source in sources]
+    assert [path.read_bytes() for path in paths] == [b"GGUF beside it", b"GGUF in a folder"]
+    assert [held.source for held in list_weights(tmp_path)] == sources
+    for source in sources:
+        remove(source, tmp_path)
+    assert list_weights(tmp_path) == []
+
+
+def test_what_is_half_removed_is_listed_and_pulled_anew(
+    hub: Hub, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next revision has files of the same sizes: none of the old ones may pass for them."""
+    folder = pull(model, tmp_path, nothing)
+
+    def refuses(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", refuses)
+        with pytest.raises(WeightsError, match="Permission denied"):
+            remove(model, tmp_path)
+    (begun,) = list_weights(tmp_path)
+    assert (begun.source, begun.is_whole) == (model, False)
+    hub.revision = "f" * 40
+    hub.models[model]["model.safetensors"] = WEIGHTS[::-1]
+    pull(model, tmp_path, nothing)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
+
+
+def test_a_password_in_a_hubs_address_is_not_shown(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in (hub.url.replace("://", "://me:secret@"), "http://me:secret@127.0.0.1:9", "http://me:secret@[::1"):
+        for name, source in (("HF_ENDPOINT", "owner/none"), ("MODELGRID_OLLAMA_REGISTRY", "none:1b")):
+            monkeypatch.setenv(name, address)
+            with pytest.raises(WeightsError) as failure:
+                pull(source, tmp_path, nothing)
+            assert "secret" not in str(failure.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model_index.json"])
+@pytest.mark.parametrize("text", [b"[" * 200_000, b"NaN", b'{"hidden_size": 1e999}', b"\xff"])
+def test_what_no_reader_of_json_would_take_leaves_the_size(
+    hub: Hub, model: str, tmp_path: Path, name: str, text: bytes
+) -> None:
+    hub.models[model][name] = text
+    assert isinstance(weigh(model, tmp_path), Weights)
+    pull(model, tmp_path, nothing)
+    assert isinstance(weigh(model, tmp_path), Weights)
+
+
+def test_a_config_that_is_longer_than_any_is_not_asked_for(hub: Hub, model: str, tmp_path: Path) -> None:
+    hub.claimed["config.json"] = 1 << 40
+    assert isinstance(weigh(model, tmp_path), Weights)
+    assert "config.json" not in hub.files_asked()
+
+
+@pytest.mark.parametrize("path", ["/" + "a" * 300, "/a\0b", "/dev/null/x"])
+def test_a_path_that_cannot_be_looked_at_is_told(tmp_path: Path, path: str) -> None:
+    assert resolve(path, tmp_path) is None
+    with pytest.raises(WeightsError, match="there is nothing at this path"):
+        pull(path, tmp_path, nothing)
+    with pytest.raises(WeightsError, match="there is nothing at this path"):
+        inspect(Path(path))
+    assert isinstance(weigh(path, tmp_path), Unknown)
+
+
+def test_a_model_without_an_owner_lies_apart_from_an_owner_of_its_name(hub: Hub, tmp_path: Path) -> None:
+    for name in ("tiny", "tiny/large"):
+        hub.models[name] = {"config.json": b"{}", "model.safetensors": name.encode()}
+        assert (pull(name, tmp_path, nothing) / "model.safetensors").read_bytes() == name.encode()
+    assert [held.source for held in list_weights(tmp_path)] == ["tiny", "tiny/large"]
+    remove("tiny", tmp_path)
+    assert [held.source for held in list_weights(tmp_path)] == ["tiny/large"]
+
+
+def test_a_list_is_not_spoilt_by_a_pull_that_goes_on(
+    hub: Hub, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pull(model, tmp_path, nothing)
+    find = Path.rglob
+
+    def find_and_lose(path: Path, pattern: str) -> Iterator[Path]:
+        for found in list(find(path, pattern)):
+            if found.name == "config.json":
+                found.unlink()
+            yield found
+
+    monkeypatch.setattr(Path, "rglob", find_and_lose)
+    (held,) = list_weights(tmp_path)
+    assert held.path == folder

@@ -131,7 +131,7 @@ def test_whose_size_nobody_knows_can_be_tried_with_one(fit: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("a/b", "--engine", "vlm"), 2, "there is no engine 'vlm': there are vllm, transformers"),
+        (("a/b", "--engine", "vlm"), 2, "there is no engine 'vlm': there are vllm, sglang"),
         (("a/b", "--engine", "remote"), 1, "source: does not belong to engine remote"),
         (("a/b", "--memory", "lots"), 2, "'lots' is not a size"),
         (("a/b", "--gpus", "1.5"), 2, "'1.5' is not a number of GPUs"),

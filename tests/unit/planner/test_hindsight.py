@@ -59,6 +59,11 @@ def test_a_rare_burst_is_let_go() -> None:
     assert chosen(pulse(once)).floor == 1
 
 
+def test_how_traffic_began_is_no_sign_of_bursts() -> None:
+    fell = [0.0] + [FULL * 2.8] * 60 + [FULL * 0.6] * 120
+    assert chosen(pulse(fell)).floor == 1
+
+
 def test_peaks_that_come_again_and_again_are_held() -> None:
     often = ([FULL * 0.8] * 9 + [FULL * 2.8] * 9) * 20
     course = chosen(pulse(often))

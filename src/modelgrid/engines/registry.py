@@ -115,7 +115,7 @@ class Brought:
             return without(self._why)
         try:
             return question(self._engine)
-        except Exception as error:  # whatever the code of others may raise
+        except (Exception, SystemExit) as error:  # whatever the code of others may raise
             said = f"{type(error).__name__}: {error}"
             return without(f"{self.name}, of the package {self._package}, failed: {said} (tell its authors)")
 
@@ -127,7 +127,7 @@ def _engine(name: str, entries: list[EntryPoint]) -> Engine:
         return Brought(name, packages[0], None, f"{name} comes from several packages, {', '.join(packages)} ({step})")
     try:
         found = entries[0].load()
-    except Exception as error:  # an import runs whatever the package does
+    except (Exception, SystemExit) as error:  # an import runs whatever the package does
         why = f"cannot load {name} of the package {packages[0]}: {type(error).__name__}: {error}"
         return Brought(name, packages[0], None, f"{why} (upgrade or uninstall it)")
     if fault := _unfit(name, found):

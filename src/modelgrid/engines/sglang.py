@@ -83,6 +83,7 @@ class Sglang:
             ("--host", "gateway.host"),
             ("--port", "port"),
             ("--model-path", "source"),
+            ("--model", "source"),
             ("--served-model-name", "served"),
             ("--api-key", "nothing: the gateway asks for keys"),
         )

@@ -73,6 +73,7 @@ def test_packages_are_not_looked_for_where_an_engine_of_ours_is_asked_for() -> N
     [
         ("import no_such_library", "odd:SHOUT", "ModuleNotFoundError: No module named 'no_such_library'"),
         ("raise SystemError('at import')", "odd:SHOUT", "SystemError: at import"),
+        ("import sys; sys.exit('no licence')", "odd:SHOUT", "SystemExit: no licence"),
         ("", "odd:SHOUT", "AttributeError"),
         ("SHOUT = 5", "odd:SHOUT", "it lacks operations, problems, estimate, sleep, launch"),
         (ENGINE, "odd:Shout", "odd:Shout is a class"),

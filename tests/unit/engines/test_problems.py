@@ -68,6 +68,7 @@ def test_a_brace_that_means_itself_is_no_placeholder() -> None:
 def test_arguments_that_modelgrid_sets_are_refused() -> None:
     assert fields_of("vllm", source="a/b", args=("--port=1", "--api-key", "x")) == ["args", "args"]
     assert fields_of("transformers", source="a/b", args=("--host", "0.0.0.0")) == ["args"]
+    assert fields_of("sglang", source="a/b", args=("--model", "x/y", "--model-path=x/y")) == ["args", "args"]
 
 
 def test_a_source_that_an_engine_cannot_load() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelgrid.services import stand_in
+from modelgrid.services.accelerator import share_cores
 from modelgrid.services.weights import find_weights
 
 Call = Callable[[Sequence[str]], object]
@@ -21,6 +22,7 @@ Call = Callable[[Sequence[str]], object]
 
 def main() -> None:
     """Load, then measure as asked until stdin ends."""
+    share_cores()  # as the services do: beside other work on the machine it matters more than all that is measured
     name, source, *texts = sys.argv[1:]
     call = {"embeddings": embeddings, "rerank": rerank, "images": images}[name](source)
     call(texts[:1])

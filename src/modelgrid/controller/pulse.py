@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from modelgrid.planner.pulse import Told, fold
+from modelgrid.planner.pulse import CHOOSE_BEATS, Told, fold
 from modelgrid.spec import Load, ModelName, ModelSpec, Replica, State
-from modelgrid.spec.pulse import Pulse
+from modelgrid.spec.pulse import BEAT_S, Pulse
 
+# Models whose course is chosen anew in one lap: each takes some hundredths of a second. Where there are more of them
+# than laps of a second have room for, each waits longer, so that none is left out.
+CHOICES = 3
 _TTFT = 1_024  # first tokens of a model that are kept until the next lap: the newest
 _NEVER = ("", Pulse())
 
@@ -29,6 +32,8 @@ class Pulses:
     def __init__(self) -> None:
         self._news: dict[str, _News] = {}
         self._pulses: dict[ModelName, tuple[str, Pulse]] = {}  # with the revision that it is of
+        self._chosen = 0  # in this lap
+        self._with_objective = 0
 
     def load(self, load: Load) -> None:
         """Take in what a worker tells."""
@@ -61,17 +66,22 @@ class Pulses:
             ready=len(ready),
             load_s=load_s,
         )
-        pulse = fold(pulse if revision == spec.revision else Pulse(), told, now, spec.scaling)
-        self._pulses[spec.name] = (spec.revision, pulse)
-        return pulse
+        before = pulse if revision == spec.revision else Pulse()
+        beats = max(CHOOSE_BEATS, int(self._with_objective / (CHOICES * BEAT_S)))
+        after = fold(before, told, now, spec.scaling, may_choose=self._chosen < CHOICES, choose_beats=beats)
+        self._chosen += after.chosen != before.chosen
+        self._pulses[spec.name] = (spec.revision, after)
+        return after
 
     def last(self, name: ModelName) -> Pulse:
         """The pulse of a model as of its last beat."""
         return self._pulses.get(name, _NEVER)[1]
 
     def keep(self, names: Iterable[ModelName]) -> None:
-        """Forget all other models."""
+        """Forget all other models. A lap ends so."""
         kept = frozenset(names)
+        self._chosen = 0
+        self._with_objective = sum(pulse.course is not None for _, pulse in self._pulses.values())
         self._pulses = {name: known for name, known in self._pulses.items() if name in kept}
         self._news = {name: news for name, news in self._news.items() if name in kept}
 

@@ -17,7 +17,7 @@ _SURE = 2.0  # by so many standard deviations
 _FADE_REQUESTS = 150.0  # after which a third is left of what earlier ones cost
 _FADE_S = 60.0  # after which a third is left of how long earlier ones took
 _SMOOTH_S = 10.0
-_CHOOSE_BEATS = 6  # half a minute: the course is chosen again
+CHOOSE_BEATS = 6  # half a minute: the course is chosen again
 _BACKLOG_BEATS = 13  # how long what piled up makes first tokens late
 
 
@@ -35,9 +35,18 @@ class Told:
     load_s: float | None = None  # how long a replica takes to start; None: unknown
 
 
-def fold(pulse: Pulse, told: Told, now: float, scaling: Scaling) -> Pulse:
+def fold(
+    pulse: Pulse,
+    told: Told,
+    now: float,
+    scaling: Scaling,
+    *,
+    may_choose: bool = True,
+    choose_beats: int = CHOOSE_BEATS,
+) -> Pulse:
     """The pulse after what was told. It may be called as often as one likes. A clock that jumped begins anew, but for
-    what was learned."""
+    what was learned. Every `choose_beats` the course is chosen again, which takes some hundredths of a second; where it
+    may not be now, it is due at the next call."""
     if not (told.arrived or told.waiting or told.in_flight or told.ttft or told.ended) and _is_quiet(pulse):
         return _rested(pulse, now) if pulse.beats else pulse
     if not 0.0 <= now - pulse.at <= BEATS * BEAT_S:
@@ -49,9 +58,14 @@ def fold(pulse: Pulse, told: Told, now: float, scaling: Scaling) -> Pulse:
         after = learn(after, told.ttft, now, scaling.ttft_s)
     if not pulse.beats or pulse.beats[-1].number != after.beats[-1].number:
         after = _remembered(after)
-        if after.course is None or after.beats[-1].number >= after.chosen + _CHOOSE_BEATS:
-            return _chosen(after, told.load_s, scaling)
-    return after
+    return _chosen(after, told.load_s, scaling) if may_choose and is_due(after, scaling, choose_beats) else after
+
+
+def is_due(pulse: Pulse, scaling: Scaling, choose_beats: int = CHOOSE_BEATS) -> bool:
+    """Whether the course is to be chosen again."""
+    if scaling.ttft_s is None or not pulse.beats:
+        return False
+    return pulse.beats[-1].number >= pulse.chosen + (choose_beats if pulse.course is not None else 1)
 
 
 def _is_quiet(pulse: Pulse) -> bool:
@@ -59,7 +73,9 @@ def _is_quiet(pulse: Pulse) -> bool:
 
 
 def _without_traffic(pulse: Pulse) -> Pulse:
-    return replace(pulse, beats=(), arrivals=0.0, work=0.0, ongoing=0.0, came=0.0, busy_s=0.0, cold_at=0.0, past=())
+    return replace(
+        pulse, beats=(), arrivals=0.0, work=0.0, ongoing=0.0, came=0.0, busy_s=0.0, cold_at=0.0, past=(), chosen=0
+    )
 
 
 def _rested(pulse: Pulse, now: float) -> Pulse:
@@ -139,5 +155,5 @@ def _chosen(pulse: Pulse, load_s: float | None, scaling: Scaling) -> Pulse:
     points = curve(pulse)
     course = choose(pulse, points, load_s, scaling)
     if course is None:
-        return pulse
+        return replace(pulse, chosen=pulse.beats[-1].number)
     return replace(pulse, course=course, chosen=pulse.beats[-1].number, full=full(points))

@@ -59,7 +59,7 @@ class Pulse:
     learned_at: float = 0.0
     past: tuple[float, ...] = ()  # the work a second in each piece of the last hour, the oldest first
     course: Course | None = None  # how to scale for the objective; None: not learned
-    chosen: int = 0  # the beat in which it was chosen
+    chosen: int = 0  # the beat in which that was tried last
     full: int | None = None  # the level from which most first tokens are late
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from modelgrid.controller.pulse import Pulses
-from modelgrid.spec import Load, ModelName, State
+from modelgrid.controller.pulse import CHOICES, Pulses
+from modelgrid.spec import Load, ModelName, Scaling, State
 from modelgrid.spec.pulse import Pulse
 from unit.planner.fleets import NOW, replica, spec
 
@@ -68,3 +68,18 @@ def test_first_tokens_are_learned_from_where_there_is_an_objective() -> None:
         pulse = pulses.beat(wanted, [replica(in_flight=1)], 0, NOW + second)
     assert pulse.attained == 0.8
     assert sum(level.seen for level in pulse.levels) > 30
+
+
+def test_one_lap_chooses_for_a_few_models_and_the_next_ones_for_the_others() -> None:
+    pulses = Pulses()
+    names = [f"m{number}" for number in range(2 * CHOICES + 1)]
+    models = [dataclasses.replace(spec(name), scaling=Scaling(max=9, ttft_s=0.5)) for name in names]
+    chosen = []
+    for lap in range(1200):
+        pulses.load(load(arrived=dict.fromkeys(names, 2), requests=dict.fromkeys(names, 2), ttft={"m0": [0.1]}))
+        before = {name: pulses.last(ModelName(name)).chosen for name in names}
+        after = {model.name: pulses.beat(model, [replica(in_flight=2)], 0, NOW + lap / 10).chosen for model in models}
+        pulses.keep(ModelName(name) for name in names)
+        chosen.append([name for name in names if after[ModelName(name)] != before[name]])
+    assert max(map(len, chosen)) == CHOICES
+    assert {name for lap in chosen for name in lap} == set(names)

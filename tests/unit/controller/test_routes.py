@@ -324,6 +324,8 @@ def test_a_virtual_model_serves_what_one_of_its_models_does() -> None:
         "chat",
         "completions",
         "embeddings",
+        "rerank",
+        "score",
     )
 
 

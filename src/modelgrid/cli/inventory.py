@@ -190,7 +190,8 @@ def _disk(model: Listed) -> str | Text:
     if model.is_here is None:
         return "-"
     if model.weights_bytes is None:
-        return screen.text("missing" if (model.source or "").startswith("/") else "not pulled", "yellow")
+        is_path = (model.source or "").startswith("/")
+        return screen.text("no weights" if model.is_here else "missing" if is_path else "not pulled", "yellow")
     return _part(model.weights_bytes, model.is_here)
 
 

@@ -141,6 +141,14 @@ def test_what_needs_no_pull_is_said(run: Run) -> None:
     )
 
 
+def test_a_folder_without_weights_is_not_called_missing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "modelgrid.yaml").write_text(
+        "models: {here: {engine: vllm, source: ./empty}, gone: {engine: vllm, source: ./gone}}\n"
+    )
+    assert [row[4:6] for row in rows(run("model", "list").stdout)[1:]] == [["no", "weights"], ["missing", "?"]]
+
+
 def test_a_path_is_told_by_what_lies_there(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()

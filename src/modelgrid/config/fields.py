@@ -475,8 +475,8 @@ class ModelSection(_Section):
     )
     type: Text | None = Field(
         default=None,
-        description="What kind of model it is: `text`, `embedding`, `rerank`, `classify`, `image`, `audio`, `speech`, "
-        "`transcription`, `video`, … It tells what it is asked, where its engine can't know.",
+        description="What kind of model it is: `text`, `vision`, `embedding`, `rerank`, `classify`, `image`, `audio`, "
+        "`speech`, `transcription`, `music`, `video`, … It tells what it is asked, where its engine can't know.",
     )
     url: Url | None = Field(
         default=None, description="Engine remote: base URL of an OpenAI-compatible server (`http://127.0.0.1:8080/v1`)."

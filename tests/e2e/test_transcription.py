@@ -314,3 +314,17 @@ def test_a_list_of_files_opens_none_of_them(alone: httpx.Client, speech: Path) -
     listed = f"ffconcat version 1.0\nfile '{speech.name}'\n"  # ffmpeg would, where the service runs
     answer = alone.post("/v1/audio/transcriptions", files={"file": listed.encode()})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_audio")
+
+
+def test_memory_that_runs_out_is_an_answer_and_the_next_sound_is_heard(
+    alone: httpx.Client, speech: Path, folder: Path
+) -> None:
+    process = psutil.Process(alone.get("/health").json()["pid"])
+    alone.post("/v1/audio/transcriptions", files={"file": speech.read_bytes()})
+    held = re.search(r"VmData:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert held is not None
+    process.rlimit(psutil.RLIMIT_DATA, (int(held[1]) * 1024 + (30 << 20), psutil.RLIM_INFINITY))
+    answer = alone.post("/v1/audio/transcriptions", files={"file": (folder / "lecture.flac").read_bytes()})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "out_of_memory")
+    answer = alone.post("/v1/audio/transcriptions", files={"file": speech.read_bytes()})
+    assert answer.json()["text"] == TEXT

@@ -29,7 +29,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "serve-every-modality.md
 (FILE,) = (yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S))
 COMMANDS = [block.replace("\\\n", " ").strip() for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)]
 MIB = 1 << 20
-EACH_MIB, BUDGET_MIB, ROUNDS = 1200, 3700, 3
+EACH_MIB, BUDGET_MIB, ROUNDS = 1200, 3700, 2
 
 _log = logging.getLogger(__name__)
 

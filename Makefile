@@ -9,7 +9,7 @@ SEEDS ?= 300
 RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check unit contract sim e2e fuzz compiled unit-compiled bench-gateway bench-planner bench-autoscale bench-laps bench-services lock clean
+.PHONY: help setup run test check rules optional-rules unit contract sim e2e fuzz compiled unit-compiled bench-gateway bench-planner bench-autoscale bench-laps bench-services lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,13 +27,19 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 run: setup ## serve on http://127.0.0.1:9000 with a default that fits this machine
 	@exec $(BIN)/modelgrid serve
 
-test: setup check unit contract sim e2e unit-compiled ## everything, as CI does
+test: setup check optional-rules unit contract sim e2e unit-compiled ## everything, as CI does
 
 check: setup ## style, types and the map of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+rules: setup ## the alert rules, their tests and the dashboard's queries, by promtool
+	$(BIN)/python -m deploy.check
+
+optional-rules: setup
+	@$(BIN)/python -m deploy.check --if-any
 
 unit contract: setup ## the fast tests
 	$(BIN)/pytest -n auto tests/$@

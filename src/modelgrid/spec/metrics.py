@@ -120,9 +120,14 @@ MODEL_STATE: Final = Metric(
     "modelgrid_model_state",
     Kind.GAUGE,
     ("model", "state"),
-    "1 for the state that a model is in (ready, starting, cold, failed or unavailable), 0 for the others.",
+    "1 for the state that a model is in (ready, starting, asleep, cold, failed or unavailable), 0 for the others.",
 )
-REPLICAS: Final = Metric("modelgrid_replicas", Kind.GAUGE, ("model", "state"), "Replicas, by state.")
+REPLICAS: Final = Metric(
+    "modelgrid_replicas",
+    Kind.GAUGE,
+    ("model", "state"),
+    "Replicas, by state: starting, ready, asleep, draining, stopping or failed.",
+)
 EVENTS: Final = Metric(
     "modelgrid_events_total",
     Kind.COUNTER,
@@ -147,7 +152,7 @@ START_PHASE: Final = Metric(
     "modelgrid_start_phase_seconds_total",
     Kind.COUNTER,
     ("model", "phase"),
-    "How long the phases of those starts took: queued, weights, environment, spawn, load and first_request.",
+    "How long the phases of cold starts took: queued, weights, environment, spawn, load and first_request.",
 )
 MEMORY_BUDGET: Final = Metric("modelgrid_memory_budget_bytes", Kind.GAUGE, (), "Memory that models may take together.")
 MEMORY_PLANNED: Final = Metric(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
+import random
 import re
 import select
 import socket
@@ -30,35 +32,38 @@ UPLOAD_LIMIT = 64 << 20
 
 pytestmark = pytest.mark.timeout(FIRST_START_S + 60)
 
-# What is uploaded: a tone, in which the stand-in hears speech as long as it lasts. By name: seconds, codec, pictures.
-SOUNDS: dict[str, tuple[float, str | None, bool]] = {
-    "speech.wav": (SECONDS, "pcm_s16le", False),
-    "speech.mp3": (SECONDS, "libmp3lame", False),
-    "speech.ogg": (SECONDS, "libopus", False),
-    "speech.webm": (SECONDS, "libopus", False),
-    "speech.flac": (SECONDS, "flac", False),
-    "video.mp4": (SECONDS, "aac", True),
-    "silent.mp4": (1.0, None, True),
-    "longer.flac": (330.0, "flac", False),  # two pieces, and many windows
-    "lecture.flac": (1800.0, "flac", False),
+# What is uploaded: a tone, in which the stand-in hears speech as long as it lasts. By name: seconds, codec,
+# pictures, samples a second.
+SOUNDS: dict[str, tuple[float, str | None, bool, int]] = {
+    "speech.wav": (SECONDS, "pcm_s16le", False, 16_000),
+    "speech.mp3": (SECONDS, "libmp3lame", False, 16_000),
+    "speech.ogg": (SECONDS, "libopus", False, 16_000),
+    "speech.webm": (SECONDS, "libopus", False, 16_000),
+    "speech.flac": (SECONDS, "flac", False, 16_000),
+    "video.mp4": (SECONDS, "aac", True, 16_000),
+    "silent.mp4": (1.0, None, True, 16_000),
+    "longer.flac": (330.0, "flac", False, 16_000),  # two pieces, and many windows
+    "lecture.flac": (1800.0, "flac", False, 16_000),
+    "other.mp3": (SECONDS, "libmp3lame", False, 44_100),
+    "slow.mkv": (30_000.0, "pcm_u8", False, 1),  # 30 KB in one frame, 1.9 GB as Whisper takes it
 }
 
 # PyAV is in the service's environment, and its interpreter makes them.
 _MAKE = """
 import av, json, math, numpy, sys
-second = (0.3 * numpy.sin(numpy.arange(16000) * 2 * math.pi * 440 / 16000)).astype("float32")
-for path, (seconds, codec, has_pictures) in json.load(sys.stdin).items():
+for path, (seconds, codec, has_pictures, rate) in json.load(sys.stdin).items():
     with av.open(path, "w") as file:
         shown = file.add_stream("mpeg4", rate=10, width=64, height=64, pix_fmt="yuv420p") if has_pictures else None
-        heard = file.add_stream(codec, rate=16000) if codec else None
+        heard = file.add_stream(codec, rate=rate) if codec else None
         if shown:
             for _ in range(int(seconds * 10)):
                 file.mux(shown.encode(av.VideoFrame(64, 64, "yuv420p")))
             file.mux(shown.encode())
         if heard:
-            tone = numpy.tile(second, math.ceil(seconds))[None, : int(seconds * 16000)]
+            second = (0.3 * numpy.sin(numpy.arange(rate) * 2 * math.pi * 440 / rate)).astype("float32")
+            tone = numpy.tile(second, math.ceil(seconds))[None, : int(seconds * rate)]
             frame = av.AudioFrame.from_ndarray(tone, format="flt", layout="mono")
-            frame.sample_rate = 16000
+            frame.sample_rate = rate
             file.mux(heard.encode(frame))
             file.mux(heard.encode())
 """
@@ -125,6 +130,34 @@ def test_json_has_the_text_and_the_seconds(client: openai.OpenAI, speech: Path) 
     assert answer.text == TEXT
     assert answer.usage is not None
     assert answer.usage.to_dict() == {"type": "duration", "seconds": 6}
+
+
+def test_a_file_that_was_put_together_of_several_is_heard_to_its_end(client: openai.OpenAI, folder: Path) -> None:
+    joined = (folder / "speech.mp3").read_bytes() + (folder / "other.mp3").read_bytes()
+    answer = client.audio.transcriptions.create(model=MODEL, file=("joined.mp3", joined))
+    assert answer.usage is not None
+    assert answer.usage.to_dict()["seconds"] == math.ceil(2 * SECONDS)
+
+
+def test_what_is_broken_in_a_file_is_the_files_fault(client: openai.OpenAI, folder: Path) -> None:
+    """Whatever stands in it: an answer, or a refusal, and never a failure of the service."""
+    dice = random.Random(5)
+    for name in ("speech.wav", "speech.mp3", "speech.ogg", "speech.webm", "speech.flac", "video.mp4"):
+        for _ in range(10):
+            sound = bytearray((folder / name).read_bytes())
+            for _ in range(dice.choice((1, 10, 50))):
+                sound[dice.randrange(len(sound))] = dice.randrange(256)
+            with contextlib.suppress(openai.BadRequestError):
+                client.audio.transcriptions.create(model=MODEL, file=(name, bytes(sound)))
+
+
+def test_a_small_file_does_not_become_gigabytes(client: openai.OpenAI, folder: Path, daemon: Daemon) -> None:
+    with pytest.raises(openai.BadRequestError) as told:
+        client.audio.transcriptions.create(model=MODEL, file=folder / "slow.mkv")
+    assert told.value.code == "invalid_audio"
+    most = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{service(daemon).pid}/status").read_text())
+    assert most is not None
+    assert int(most[1]) * 1024 < 1 << 30
 
 
 def test_text_srt_and_vtt_through_an_alias(client: openai.OpenAI, speech: Path) -> None:

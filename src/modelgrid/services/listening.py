@@ -6,6 +6,7 @@ are playlists, which would have it read this machine's files and its network on 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Generator, Iterator
 from typing import Any, BinaryIO, Final
@@ -14,6 +15,7 @@ RATE: Final = 16_000  # samples a second, as Whisper takes them
 PIECE_S: Final = 300
 QUIET_S: Final = 20  # how far back from a piece's end its quietest moment is looked for
 MOMENT_S: Final = 0.1
+FRAME_S: Final = 60  # of one frame; a codec's hold less than a second, but a file may claim one sample a second
 LIMIT_S: Final = 24 * 3600  # of one upload; a few megabytes can hold a year of silence
 
 FORMATS: Final = (
@@ -79,15 +81,34 @@ def _chunks(file: BinaryIO) -> Iterator[Any]:
 
 
 def _resampled(av: Any, container: Any, stream: Any) -> Iterator[Any]:
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-    for packet in container.demux(stream):
+    """Files that were put together of several change their rate and channels on the way: each has its resampler."""
+    resampler, shape = None, None
+    for frame in _frames(av, container, stream):
+        now = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if now != shape:
+            yield from _passed(av, resampler, None)
+            resampler, shape = av.AudioResampler(format="flt", layout="mono", rate=RATE), now
+        frame.pts = None  # times in files are often broken, and nobody asks for them
+        yield from _passed(av, resampler, frame)
+    yield from _passed(av, resampler, None)
+
+
+def _frames(av: Any, container: Any, stream: Any) -> Iterator[Any]:
+    """What can be decoded of the file, up to where no packet can be found any more."""
+    packets = container.demux(stream)
+    while True:
         try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        for frame in frames:
-            frame.pts = None  # times in files are often broken, and nobody asks for them
-            for found in resampler.resample(frame):
-                yield found.to_ndarray()[0]
-    for found in resampler.resample(None):
-        yield found.to_ndarray()[0]
+            packet = next(packets, None)
+        except (av.error.FFmpegError, IndexError):  # IndexError: PyAV's, of a stream that begins amidst the file
+            return
+        if packet is None:
+            return
+        with contextlib.suppress(av.error.FFmpegError):
+            yield from [frame for frame in packet.decode() if 0 < frame.samples <= FRAME_S * frame.sample_rate]
+
+
+def _passed(av: Any, resampler: Any, frame: Any) -> Iterator[Any]:
+    """`frame` through `resampler`, or what is left in it; nothing of a frame of which no sound can be made."""
+    if resampler is not None:
+        with contextlib.suppress(av.error.FFmpegError):
+            yield from [found.to_ndarray()[0] for found in resampler.resample(frame)]

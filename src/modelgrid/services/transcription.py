@@ -18,9 +18,8 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, ClassVar, Final, Literal
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -28,6 +27,7 @@ from starlette.routing import BaseRoute
 
 from modelgrid.services import whisper
 from modelgrid.services.accelerator import parse_bytes
+from modelgrid.services.forms import checked
 from modelgrid.services.languages import code_of
 from modelgrid.services.listening import NoSound, pieces
 from modelgrid.services.service import Options, Service, ServiceError, Turn
@@ -58,7 +58,9 @@ CUBLAS: Final = ("libcublasLt.so.12", "libcublas.so.12")  # what CTranslate2 loo
 Decode = Callable[[BinaryIO], Generator[Any]]
 
 
-def _language(asked: str) -> str | None:
+def _language(asked: object) -> object:
+    if not isinstance(asked, str):
+        return asked
     if asked == "auto":  # as some clients write what OpenAI's leave out
         return None
     code = code_of(asked)
@@ -88,8 +90,8 @@ def _detected(asked: object) -> object:
     if isinstance(asked, str):
         try:
             return json.loads(asked)  # as curl sends an object
-        except ValueError:
-            raise ValueError(f"{asked!r} is neither auto nor an object of type server_vad") from None
+        except (ValueError, RecursionError):
+            raise ValueError(f"{asked[:100]!r} is neither auto nor an object of type server_vad") from None
     return asked
 
 
@@ -271,14 +273,10 @@ async def read_form(request: Request, task: Task) -> tuple[BinaryIO, Asked]:
     if not isinstance(upload, UploadFile):
         said = "'file' is text: send the audio as a file, with a file name (curl: -F file=@speech.mp3)"
         raise ServiceError(400, said, param="file", code="invalid_value")
-    try:
-        fields = _fields(form)
-        if task is Task.TRANSLATE:
-            fields.pop("stream", None)  # OpenAI streams no translations, and ignores the wish
-        asked = Asked.model_validate(fields)
-    except ValidationError as error:
-        problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors(include_url=False)]
-        raise RequestValidationError(problems) from None
+    fields = _fields(form)
+    if task is Task.TRANSLATE:
+        fields.pop("stream", None)  # OpenAI streams no translations, and ignores the wish
+    asked = checked(Asked, fields)
     _check_together(asked)
     return upload.file, asked
 
@@ -310,7 +308,9 @@ def _fields(form: FormData) -> dict[str, Any]:
             if isinstance(held, dict):
                 held[inner] = value
         elif name == "timestamp_granularities":
-            fields.setdefault(name, []).append(value)
+            held = fields.setdefault(name, [])
+            if isinstance(held, list):
+                held.append(value)
         else:
             fields[name] = value
     return fields

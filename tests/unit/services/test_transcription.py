@@ -143,6 +143,9 @@ def test_a_stream_tells_each_segment_and_then_the_whole(client: TestClient) -> N
         ({"stream": "true", "response_format": "srt"}, "response_format"),
         ({"stream": "perhaps"}, "stream"),
         ({"chunking_strategy": "odd"}, "chunking_strategy"),
+        ({"chunking_strategy": "[" * 200_000}, "chunking_strategy"),
+        (form(language__of="me"), "language"),
+        (form(timestamp_granularities__of="me") | {"timestamp_granularities": "word"}, "timestamp_granularities"),
         (form(chunking_strategy__threshold="7"), "chunking_strategy.threshold"),
         ({"language": "sw"}, "language"),  # Whisper knows it, this model doesn't
     ],

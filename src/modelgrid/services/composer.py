@@ -13,6 +13,7 @@ from modelgrid.services.accelerator import usual_dtype
 from modelgrid.services.audio import Samples
 from modelgrid.services.work import Turn
 
+COLDEST: Final = 0.01  # below it nothing is left to be drawn, and numbers divided by it are soon infinite
 LONGEST_S: Final = 30.0  # what MusicGen has learned; it takes to wandering after that
 
 
@@ -88,9 +89,10 @@ class Musicgen:
 
 
 def settings(manner: Manner) -> dict[str, Any]:
-    """As transformers names them. At temperature 0 the likeliest codes are taken, and nothing is drawn."""
-    told = {"do_sample": manner.temperature != 0, "guidance_scale": manner.guidance}
-    if manner.temperature != 0:
+    """As transformers names them. At temperature 0, or next to it, the likeliest codes are taken: nothing is drawn."""
+    draws = manner.temperature is None or manner.temperature >= COLDEST
+    told = {"do_sample": draws, "guidance_scale": manner.guidance}
+    if draws:
         told |= {"temperature": manner.temperature, "top_k": manner.top_k, "top_p": manner.top_p}
     return {name: value for name, value in told.items() if value is not None}
 

@@ -181,6 +181,7 @@ def test_a_song_that_fails_does_not_end_the_service(client: TestClient) -> None:
     [
         (Manner(1.0), {"do_sample": True}),
         (Manner(1.0, temperature=0, top_k=5, guidance=1.0), {"do_sample": False, "guidance_scale": 1.0}),
+        (Manner(1.0, temperature=1e-40), {"do_sample": False}),
         (
             Manner(1.0, guidance=4.0, temperature=0.5, top_k=5, top_p=0.9),
             {"do_sample": True, "guidance_scale": 4.0, "temperature": 0.5, "top_k": 5, "top_p": 0.9},

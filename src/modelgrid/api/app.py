@@ -10,16 +10,17 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, FastAPI, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from modelgrid import __version__
+from modelgrid.api.audit import UNTOLD, Audited, audit_routes
 from modelgrid.api.control import Control
+from modelgrid.api.keys import group_routes, key_routes
 from modelgrid.api.problem import Problem, shape_problems
-from modelgrid.spec import Event, KeyStatus, LogLines, ModelName, NewKey, Quota, Status, Why, Wish
+from modelgrid.spec import Event, LogLines, ModelName, Status, Why, Wish
 from modelgrid.spec.fit import Asked, Fit
-from modelgrid.spec.messages import quota_of
 from modelgrid.spec.status import History
-from modelgrid.store import KeyNameRefused, KeyRecord, Store, UnknownKey
+from modelgrid.store import Store
 
 PREFIX = "/control/v1"
 LOG_LINES = 10_000  # at most, a replica and an answer
@@ -40,25 +41,21 @@ class Health(BaseModel):
     version: str = __version__
 
 
-class KeyRequest(BaseModel):
-    """What a new key is for."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
-    concurrency: Annotated[int, Field(ge=1)] | None = None
-    models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] | None = None
-
-
 def create_app(control: Control, store: Store) -> FastAPI:
     """The app. `control` is called in the event loop, `store` in threads: its calls may wait for a disk."""
     app = FastAPI(title="modelgrid control API", version=__version__, openapi_url=f"{PREFIX}/openapi.json")
     app.router.redirect_slashes = False
-    for routes in (_daemon(control), _history(control, store), _models(control, store), _keys(control, store)):
+    for routes in (
+        _daemon(control),
+        _history(control, store),
+        _models(control, store),
+        key_routes(control, store),
+        group_routes(control, store),
+        audit_routes(store),
+    ):
         app.include_router(routes, prefix=PREFIX)
     app.include_router(_metrics(control))
+    app.add_middleware(Audited, store=store, prefix=PREFIX)
     shape_problems(app)
     return app
 
@@ -74,7 +71,7 @@ def _daemon(control: Control) -> APIRouter:
     async def status() -> Status:
         return control.status()
 
-    @routes.post("/fit")
+    @routes.post("/fit", name=UNTOLD)
     async def fit(asked: Asked) -> Fit:
         try:
             return await control.fit(asked)
@@ -139,11 +136,11 @@ def _models(control: Control, store: Store) -> APIRouter:
         except LookupError as error:
             raise _unknown(control, name) from error
 
-    @routes.post("/{name:path}/load", status_code=202)
+    @routes.post("/{name:path}/load", status_code=202, name="model.load")
     async def load(name: str) -> Why:
         return await wish(name, Wish.LOADED, "load", "asked by hand to be loaded")
 
-    @routes.post("/{name:path}/unload", status_code=202)
+    @routes.post("/{name:path}/unload", status_code=202, name="model.unload")
     async def unload(name: str) -> Why:
         return await wish(name, Wish.UNLOADED, "unload", "asked by hand to be unloaded")
 
@@ -155,37 +152,6 @@ def _models(control: Control, store: Store) -> APIRouter:
         await run_in_threadpool(store.record, [Event(time.time(), model, None, what, reason)])
         control.wake()
         return replace(found, events=tuple(await run_in_threadpool(store.events, model, _EVENTS_SHOWN)))
-
-    return routes
-
-
-def _keys(control: Control, store: Store) -> APIRouter:
-    routes = APIRouter(prefix="/keys")
-
-    @routes.get("")
-    async def listed() -> list[KeyStatus]:
-        return [_shown(record) for record in await run_in_threadpool(store.keys)]
-
-    @routes.post("", status_code=201)
-    async def create(request: KeyRequest) -> NewKey:
-        try:
-            quota = quota_of(request.requests_per_minute, request.tokens_per_minute, request.concurrency)
-            record, text = await run_in_threadpool(
-                store.create_key, request.name, time.time(), quota=quota, models=request.models
-            )
-        except KeyNameRefused as error:
-            raise Problem(409, str(error), code="key_name_refused") from error
-        control.wake()
-        return NewKey(text, record.id, record.name)
-
-    @routes.delete("/{id_or_name:path}")
-    async def revoke(id_or_name: str) -> KeyStatus:
-        try:
-            record = await run_in_threadpool(store.revoke_key, id_or_name, time.time())
-        except UnknownKey as error:
-            raise Problem(404, str(error), code="unknown_key") from error
-        control.wake()
-        return _shown(record)
 
     return routes
 
@@ -222,21 +188,6 @@ def _refuse_virtual(status: Status, model: str, what: str) -> None:
         why = "it is virtual, with nothing of its own to run"
         step = f"{what} one of the models behind it: {', '.join(behind)}"
         raise Problem(409, f"cannot {what} {model}: {why} ({step})", code="model_is_virtual")
-
-
-def _shown(record: KeyRecord) -> KeyStatus:
-    quota = record.quota or Quota()
-    return KeyStatus(
-        id=record.id,
-        name=record.name,
-        shown=record.shown,
-        created=record.created,
-        revoked=record.revoked,
-        requests_per_minute=quota.requests_per_minute,
-        tokens_per_minute=quota.tokens_per_minute,
-        concurrency=quota.concurrency,
-        models=record.models,
-    )
 
 
 def _resolve(control: Control, name: str) -> str:

@@ -27,11 +27,11 @@ class Problem(Exception):
 def shape_problems(app: FastAPI) -> None:
     """Make `app` answer in this shape, whatever goes wrong."""
 
-    async def problem(_: Request, error: Problem) -> Response:
-        return _answer(error)
+    async def problem(request: Request, error: Problem) -> Response:
+        return _told(request, error)
 
-    async def store(_: Request, error: StoreError) -> Response:
-        return _answer(Problem(503, str(error), code="store_error"))
+    async def store(request: Request, error: StoreError) -> Response:
+        return _told(request, Problem(503, str(error), code="store_error"))
 
     async def http(request: Request, error: HTTPException) -> Response:
         what = f"{request.method} {request.url.path}"
@@ -45,7 +45,8 @@ def shape_problems(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         what = f"{request.method} {request.url.path}"
-        return _answer(Problem(422, f"cannot answer {what}: {faults} (mend the request)", code="invalid_request"))
+        why = Problem(422, f"cannot answer {what}: {faults} (mend the request)", code="invalid_request")
+        return _told(request, why)
 
     async def defect(request: Request, error: Exception) -> Response:
         what = f"{request.method} {request.url.path}"
@@ -58,6 +59,11 @@ def shape_problems(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(http)
     app.exception_handler(RequestValidationError)(invalid)
     app.exception_handler(Exception)(defect)
+
+
+def _told(request: Request, problem: Problem) -> Response:
+    request.state.code = problem.code  # for the audit log
+    return _answer(problem)
 
 
 def _answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -30,6 +30,7 @@ _STYLES = {
     "failed": "red",
     "unavailable": "red",
     "revoked": "dim",
+    "expired": "red",
 }
 
 

@@ -24,7 +24,8 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "logs": ("modelgrid.cli.logs:logs", "Show what the replicas of a model wrote."),
     "model": ("modelgrid.cli.model:model", "List, pull, remove, load and unload models."),
     "config": ("modelgrid.cli.configuration:config", "Make, show and check the configuration."),
-    "key": ("modelgrid.cli.key:key", "Create, list and revoke the keys of callers."),
+    "key": ("modelgrid.cli.key:key", "Create, list, rotate and revoke keys, and their groups."),
+    "audit": ("modelgrid.cli.audit:audit", "Show who did what to keys and models."),
     "simulate": ("modelgrid.cli.simulate:simulate", "Simulate requests on machines, with the same planner."),
     "restart-workers": (
         "modelgrid.cli.restart_workers:restart_workers",

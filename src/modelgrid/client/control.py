@@ -12,7 +12,7 @@ import httpx
 import msgspec
 from msgspec import structs
 
-from modelgrid.spec import KeyStatus, LogLines, NewKey, Quota, Status, Why
+from modelgrid.spec import Deed, GroupStatus, KeyStatus, LogLines, NewKey, Quota, Scope, Status, Why
 from modelgrid.spec.fit import Asked, Fit
 from modelgrid.spec.status import History
 
@@ -71,13 +71,48 @@ class ControlClient:
     def keys(self) -> list[KeyStatus]:
         return self._ask("GET", "/keys", list[KeyStatus])
 
-    def create_key(self, name: str, *, quota: Quota | None = None, models: Sequence[str] | None = None) -> NewKey:
-        limits = {} if quota is None else structs.asdict(quota)
-        asked = {"name": name, **limits, "models": None if models is None else list(models)}
+    def create_key(
+        self,
+        name: str,
+        *,
+        quota: Quota | None = None,
+        models: Sequence[str] | None = None,
+        operations: Sequence[str] | None = None,
+        scopes: Sequence[Scope] = (Scope.CALLER,),
+        group: str | None = None,
+        expires: float | None = None,
+    ) -> NewKey:
+        asked = {
+            "name": name,
+            **({} if quota is None else structs.asdict(quota)),
+            "models": None if models is None else list(models),
+            "operations": None if operations is None else list(operations),
+            "scopes": list(scopes),
+            "group": group,
+            "expires": expires,
+        }
         return self._ask("POST", "/keys", NewKey, json=asked)
 
+    def rotate_key(self, id_or_name: str, *, grace_s: float = 0.0, expires: float | None = None) -> NewKey:
+        """Another secret for a key; the one before opens for `grace_s` more."""
+        return self._ask("POST", f"/keys/{_quoted(id_or_name)}/rotate", NewKey, json=_rotation(grace_s, expires))
+
     def revoke_key(self, id_or_name: str) -> KeyStatus:
-        return self._ask("DELETE", f"/keys/{quote(id_or_name, safe='')}", KeyStatus)
+        return self._ask("DELETE", f"/keys/{_quoted(id_or_name)}", KeyStatus)
+
+    def groups(self) -> list[GroupStatus]:
+        return self._ask("GET", "/groups", list[GroupStatus])
+
+    def set_group(self, name: str, quota: Quota) -> GroupStatus:
+        """Make a group of keys, or change what it may use."""
+        return self._ask("PUT", f"/groups/{_quoted(name)}", GroupStatus, json=structs.asdict(quota))
+
+    def remove_group(self, name: str) -> None:
+        self._send("DELETE", f"/groups/{_quoted(name)}")
+
+    def audit(self, limit: int = 100, since_s: float | None = None) -> list[Deed]:
+        """Who did what, the newest last: `limit` at most, of the last `since_s` seconds."""
+        return self._ask("GET", "/audit", list[Deed], params=_window(limit, since_s))
 
     def config(self) -> str:
         """The configuration in force, as YAML with secrets masked."""
@@ -139,8 +174,16 @@ def _window(limit: int, since_s: float | None) -> dict[str, float]:
 
 
 def _path(model: str) -> str:
+    return f"/models/{_quoted(model)}"
+
+
+def _quoted(name: str) -> str:
     # Dots too: a name that is "." or ".." would be resolved away as a step in the path.
-    return "/models/" + quote(model, safe="").replace(".", "%2E")
+    return quote(name, safe="").replace(".", "%2E")
+
+
+def _rotation(grace_s: float, expires: float | None) -> dict[str, float]:
+    return {"grace_s": grace_s} if expires is None else {"grace_s": grace_s, "expires": expires}
 
 
 class _Error(msgspec.Struct):

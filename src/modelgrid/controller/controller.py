@@ -15,6 +15,7 @@ from modelgrid.config import show
 from modelgrid.config.paths import Paths
 from modelgrid.controller.calls import Calls
 from modelgrid.controller.fit import fit, spec_of
+from modelgrid.controller.keys import access_keys, key_groups
 from modelgrid.controller.launches import Launches
 from modelgrid.controller.link import Link
 from modelgrid.controller.measured import Measured
@@ -54,6 +55,7 @@ from modelgrid.spec import (
     Failures,
     Fleet,
     Hello,
+    KeyGroup,
     Launch,
     Load,
     LogLines,
@@ -89,7 +91,6 @@ TAIL_LINES = 12  # of a replica's log, in the reason of its failure
 TAIL_CHARACTERS = 300  # of each of them
 
 _PROBED = (State.STARTING, State.READY, State.DRAINING)
-_NO_KEY = AccessKey(id="none", name="none", sha256="none")  # no key has this hash
 
 log = structlog.get_logger()
 
@@ -142,6 +143,7 @@ class Controller:
         self._ended: dict[ModelName, str] = {}  # why a model's last replica went
         self._wishes: dict[ModelName, Wish] = {}
         self._keys: tuple[AccessKey, ...] = ()
+        self._groups: tuple[KeyGroup, ...] = ()
         self._version: int | None = None
         self._problem: str | None = None
         self._settings_read = 0.0
@@ -293,13 +295,9 @@ class Controller:
         if version == self._version:
             return
         self._wishes = self._store.wishes()
-        self._keys = tuple(
-            AccessKey(id=key.id, name=key.name, sha256=key.sha256, quota=key.quota, models=key.models)
-            for key in self._store.keys()  # noqa: SIM118  not a dict's
-            if key.revoked is None
-        )
-        if not self._keys and not self._settings.config.gateway.is_loopback:
-            self._keys = (_NO_KEY,)  # the last one was revoked: now nobody may come, rather than anybody
+        # Beyond this machine, once the last one was revoked nobody may come, rather than anybody.
+        self._keys = access_keys(self._store.keys(), must_have_one=not self._settings.config.gateway.is_loopback)
+        self._groups = key_groups(self._store.groups(), self._keys)
         self._version = version
 
     async def _refresh(self) -> None:
@@ -551,6 +549,7 @@ class Controller:
         known = Known(
             config=self._settings.config,
             keys=self._keys,
+            groups=self._groups,
             names=self.names(),
             seen=self._seen,
             launched=self._launched,

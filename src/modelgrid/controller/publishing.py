@@ -13,7 +13,7 @@ from modelgrid.config import Config
 from modelgrid.controller import table as tables
 from modelgrid.controller.slots import Named, allot, recovered
 from modelgrid.controller.tablefile import read_table, write_table
-from modelgrid.spec import AccessKey, Fleet, Launch, ModelName, Refuse, ReplicaId, Running, Seen, Target
+from modelgrid.spec import AccessKey, Fleet, KeyGroup, Launch, ModelName, Refuse, ReplicaId, Running, Seen, Target
 from modelgrid.spec.messages import SLOTS, RoutingTable
 
 log = structlog.get_logger()
@@ -25,6 +25,7 @@ class Known:
 
     config: Config
     keys: Sequence[AccessKey]  # their models as somebody wrote them
+    groups: Sequence[KeyGroup]
     names: Mapping[str, str]  # every name that callers may use, with the model's own
     seen: Mapping[ReplicaId, Seen]
     launched: Mapping[ReplicaId, Launch]
@@ -61,15 +62,18 @@ class Publishing:
             fleet, targets, known.refusals, self._created, known.ended, known.config.virtual, self._slots
         )
         keys = self._access_keys(known)
+        groups = tuple(structs.replace(one, slot=self._slots.of("group", one.name)) for one in known.groups)
         ids = frozenset[str](replica.id for replica in fleet.replicas)
         self._routed_in = {id: number for id, number in self._routed_in.items() if id in ids}
-        if tables.same(self._table, routes, keys):
+        if tables.same(self._table, routes, keys, groups):
             return
         self.number += 1
         # Nobody knows what the table of an earlier controller said.
         changed = ids if self._table is None else tables.routed(self._table.routes) ^ tables.routed(routes)
         self._routed_in |= dict.fromkeys(changed, self.number)
-        self._table = RoutingTable(number=self.number, routes=routes, keys=keys, last_slot=self._slots.last)
+        self._table = RoutingTable(
+            number=self.number, routes=routes, keys=keys, groups=groups, last_slot=self._slots.last
+        )
         self._tell(self._table)
         try:
             write_table(self._path, self._table)
@@ -103,6 +107,7 @@ class Publishing:
         """All that workers count for. Replicas also while they are no targets: what is in flight on them counts."""
         named: list[Named] = [("model", name) for name in known.config.names]
         named += [("key", key.id) for key in known.keys]
+        named += [("group", group.name) for group in known.groups]
         named += [("replica", replica.id) for replica in fleet.replicas]
         is_short = len(named) > SLOTS
         if is_short and not self._is_short_of_slots:

@@ -49,6 +49,7 @@ def recovered(table: RoutingTable | None) -> Slots:
     if table is None:
         return Slots()
     shown = [(("key", key.id), key.slot) for key in table.keys]
+    shown += [(("group", group.name), group.slot) for group in table.groups]
     for route in table.routes:
         shown.append((("model", route.model), route.slot))
         shown += [(("replica", target.replica), target.slot) for target in route.targets]

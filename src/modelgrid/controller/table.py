@@ -9,6 +9,7 @@ from modelgrid.engines import ENGINES
 from modelgrid.spec import (
     AccessKey,
     Fleet,
+    KeyGroup,
     Model,
     ModelName,
     ModelSpec,
@@ -130,9 +131,14 @@ def _shown_as(replica: Replica) -> str:
     return "starting" if replica.state is State.ASLEEP and replica.turning == "awake" else replica.state.value
 
 
-def same(before: RoutingTable | None, routes: tuple[Route, ...], keys: tuple[AccessKey, ...]) -> bool:
+def same(
+    before: RoutingTable | None,
+    routes: tuple[Route, ...],
+    keys: tuple[AccessKey, ...],
+    groups: tuple[KeyGroup, ...] = (),
+) -> bool:
     """Whether a new table would say nothing new."""
-    return before is not None and before.routes == routes and before.keys == keys
+    return before is not None and (before.routes, before.keys, before.groups) == (routes, keys, groups)
 
 
 def routed(table: Iterable[Route]) -> frozenset[str]:

@@ -42,7 +42,9 @@ from modelgrid.spec.messages import (
     AccessKey,
     Choice,
     Demand,
+    Former,
     Hello,
+    KeyGroup,
     Load,
     Outcome,
     Parameters,
@@ -50,6 +52,7 @@ from modelgrid.spec.messages import (
     Route,
     Routing,
     RoutingTable,
+    Scope,
     Target,
     Unavailable,
     Virtual,
@@ -58,7 +61,18 @@ from modelgrid.spec.model import Limits, ModelName, ModelSpec, ReplicaId, Scalin
 from modelgrid.spec.pulse import Pulse
 from modelgrid.spec.rate import Rate
 from modelgrid.spec.replica import MOVES, IllegalMove, Replica, State
-from modelgrid.spec.status import Event, KeyStatus, LogLines, ModelStatus, NewKey, ReplicaStatus, Status, Why
+from modelgrid.spec.status import (
+    Deed,
+    Event,
+    GroupStatus,
+    KeyStatus,
+    LogLines,
+    ModelStatus,
+    NewKey,
+    ReplicaStatus,
+    Status,
+    Why,
+)
 from modelgrid.spec.unknown import Unknown
 
 __all__ = [
@@ -69,6 +83,7 @@ __all__ = [
     "Action",
     "Asleep",
     "Choice",
+    "Deed",
     "Demand",
     "Device",
     "Drain",
@@ -79,8 +94,11 @@ __all__ = [
     "Failures",
     "FirstRequest",
     "Fleet",
+    "Former",
+    "GroupStatus",
     "Hello",
     "IllegalMove",
+    "KeyGroup",
     "KeyStatus",
     "Launch",
     "Limits",
@@ -109,6 +127,7 @@ __all__ = [
     "RoutingTable",
     "Running",
     "Scaling",
+    "Scope",
     "Seen",
     "Share",
     "Sleep",

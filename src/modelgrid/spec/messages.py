@@ -6,6 +6,7 @@ line, told apart by ``"type"``. A worker says `Hello` first.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final, Literal
 
 import msgspec
@@ -105,6 +106,26 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     virtual: Virtual | None = None  # then there are no targets: those of its choices serve
 
 
+BY: Final = b"x-modelgrid-by"  # how a gateway tells the control API who asks; it lets no such header of callers through
+ANYONE: Final = "anyone"  # who asks where no key is asked for; else it is a key's id, or without that header …
+OWNER: Final = "owner"  # … who may open the socket
+
+
+class Scope(StrEnum):
+    """What a key is for. A key may have several."""
+
+    CALLER = "caller"  # the models
+    METRICS = "metrics"  # GET /metrics
+    ADMIN = "admin"  # the control API, and GET /metrics
+
+
+class Former(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that a key had before it was rotated, and until when it still opens."""
+
+    sha256: str
+    until: float  # seconds since the epoch
+
+
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     """A caller's key: its name, and the SHA-256 of the key in hex."""
 
@@ -114,6 +135,19 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     slot: int = 0  # where workers count together what it uses
     quota: Quota | None = None
     models: tuple[str, ...] | None = None  # None: all of them
+    operations: tuple[str, ...] | None = None  # of modelgrid.spec.operations; None: all of them
+    scopes: tuple[Scope, ...] = (Scope.CALLER,)
+    group: str | None = None  # of `RoutingTable.groups`
+    expires: float | None = None  # seconds since the epoch; workers see to it themselves
+    former: tuple[Former, ...] = ()
+
+
+class KeyGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys that share a quota, beside what each has for itself."""
+
+    name: str
+    slot: int = 0  # where workers count together what its keys use
+    quota: Quota | None = None
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True, tag="table"):
@@ -122,6 +156,7 @@ class RoutingTable(msgspec.Struct, frozen=True, kw_only=True, tag="table"):
     number: int
     routes: tuple[Route, ...] = ()
     keys: tuple[AccessKey, ...] = ()  # empty: no key is asked for
+    groups: tuple[KeyGroup, ...] = ()
     last_slot: int = 0  # the one that was handed out last: the next controller goes on from there
 
 

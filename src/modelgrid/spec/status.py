@@ -142,6 +142,34 @@ class KeyStatus:
     tokens_per_minute: int | None = None
     concurrency: int | None = None
     models: tuple[str, ...] | None = None  # None: all of them
+    operations: tuple[str, ...] | None = None  # None: all of them
+    scopes: tuple[str, ...] = ("caller",)
+    group: str | None = None
+    expires: float | None = None  # None: never
+    former_until: float | None = None  # until when a secret from before a rotation still opens
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """Keys that share limits."""
+
+    name: str
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    keys: tuple[str, ...] = ()  # names of those in use
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What somebody with the right to did, or tried to: a line of the audit log."""
+
+    at: float
+    who: str  # "owner": whoever may read the store or open the socket; "anyone": no key was asked for; else a key's id
+    name: str  # the key's, when it was used; else empty
+    what: str  # key.create, model.load, …
+    target: str
+    outcome: str  # "ok", or the code of the error
 
 
 @dataclass(frozen=True, slots=True)

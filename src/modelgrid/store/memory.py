@@ -8,18 +8,19 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-from modelgrid.spec import Event, ModelName, Quota, ReplicaId, Wish
-from modelgrid.store.store import (
-    EVENTS_KEPT,
-    RUNS_KEPT,
+from modelgrid.spec import Deed, Event, ModelName, Quota, ReplicaId, Wish
+from modelgrid.store.keys import (
+    EVERYTHING,
+    Grant,
     KeyRecord,
-    Run,
-    Saved,
-    StoreError,
+    check_group,
+    check_group_change,
     check_key_name,
     find_key,
     new_key,
+    rotated,
 )
+from modelgrid.store.store import DEEDS_KEPT, DEEDS_KEPT_S, EVENTS_KEPT, RUNS_KEPT, Run, Saved, StoreError
 
 
 class MemoryStore:
@@ -30,6 +31,8 @@ class MemoryStore:
         self._saved = Saved()
         self._wishes: dict[ModelName, Wish] = {}
         self._keys: list[KeyRecord] = []
+        self._groups: dict[str, Quota] = {}
+        self._deeds: deque[Deed] = deque(maxlen=DEEDS_KEPT)
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._runs: dict[ReplicaId, Run] = {}
         self._secret = secrets.token_bytes(32)
@@ -63,27 +66,65 @@ class MemoryStore:
         with self._lock:
             return list(self._keys)
 
-    def create_key(
-        self, name: str, now: float, *, quota: Quota | None = None, models: tuple[str, ...] | None = None
-    ) -> tuple[KeyRecord, str]:
+    def create_key(self, name: str, now: float, grant: Grant = EVERYTHING) -> tuple[KeyRecord, str]:
         self._check()
         with self._lock:
             check_key_name(name, self._keys)
-            record, text = new_key(name, now, quota, models)
+            check_group(grant.group, self._groups)
+            record, text = new_key(name, now, grant)
             self._keys.append(record)
             self._version += 1
             return record, text
 
+    def rotate_key(
+        self, id_or_name: str, now: float, *, grace_s: float = 0.0, expires: float | None = None
+    ) -> tuple[KeyRecord, str]:
+        self._check()
+        with self._lock:
+            record = find_key(id_or_name, self._keys, what="rotate")
+            changed, text = rotated(record, now, grace_s, expires)
+            self._keys[self._keys.index(record)] = changed
+            self._version += 1
+            return changed, text
+
     def revoke_key(self, id_or_name: str, now: float) -> KeyRecord:
         self._check()
         with self._lock:
-            record = find_key(id_or_name, self._keys)
+            record = find_key(id_or_name, self._keys, what="revoke")
             if record.revoked is None:
                 revoked = dataclasses.replace(record, revoked=now)
                 self._keys[self._keys.index(record)] = revoked
                 self._version += 1
                 return revoked
             return record
+
+    def groups(self) -> dict[str, Quota]:
+        self._check()
+        with self._lock:
+            return dict(self._groups)
+
+    def set_group(self, name: str, quota: Quota | None) -> None:
+        self._check()
+        with self._lock:
+            check_group_change(name, quota, self._groups, self._keys)
+            if quota is None:
+                del self._groups[name]
+            else:
+                self._groups[name] = quota
+            self._version += 1
+
+    def note(self, deed: Deed) -> None:
+        self._check()
+        with self._lock:
+            self._deeds.append(deed)
+            while self._deeds[0].at < deed.at - DEEDS_KEPT_S:
+                self._deeds.popleft()
+
+    def audit(self, limit: int, since: float = 0.0) -> list[Deed]:
+        self._check()
+        with self._lock:
+            wanted = [deed for deed in self._deeds if deed.at >= since]
+        return wanted[-limit:] if limit > 0 else []
 
     def runs(self) -> list[Run]:
         self._check()

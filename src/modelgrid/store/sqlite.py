@@ -14,19 +14,20 @@ from typing import Any, Final
 
 import msgspec
 
-from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, Wish
+from modelgrid.spec import Deed, Event, Failures, Former, ModelName, Quota, Replica, Scope, Wish
 from modelgrid.spec.reason import Reason
-from modelgrid.store.store import (
-    EVENTS_KEPT,
-    RUNS_KEPT,
+from modelgrid.store.keys import (
+    EVERYTHING,
+    Grant,
     KeyRecord,
-    Run,
-    Saved,
-    StoreError,
+    check_group,
+    check_group_change,
     check_key_name,
     find_key,
     new_key,
+    rotated,
 )
+from modelgrid.store.store import DEEDS_KEPT, DEEDS_KEPT_S, EVENTS_KEPT, RUNS_KEPT, Run, Saved, StoreError
 
 # One entry a version of the schema; `user_version` counts those that a file has had. Never edit one: add one.
 _MIGRATIONS: Final = (
@@ -63,6 +64,18 @@ _MIGRATIONS: Final = (
     """
     CREATE TABLE runs (replica TEXT PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL);
     CREATE INDEX runs_by_time ON runs (at);
+    """,
+    """
+    ALTER TABLE keys ADD COLUMN operations TEXT;
+    ALTER TABLE keys ADD COLUMN scopes TEXT NOT NULL DEFAULT '["caller"]';
+    ALTER TABLE keys ADD COLUMN of_group TEXT;
+    ALTER TABLE keys ADD COLUMN expires REAL;
+    ALTER TABLE keys ADD COLUMN former TEXT NOT NULL DEFAULT '[]';
+    CREATE TABLE key_groups (name TEXT PRIMARY KEY, quota TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT NOT NULL, name TEXT NOT NULL,
+        what TEXT NOT NULL, target TEXT NOT NULL, outcome TEXT NOT NULL
+    );
     """,
 )
 _NEXT_STEP: Final = "move it away and start again: running engines are found and adopted"
@@ -133,29 +146,70 @@ class SqliteStore:
         with self._reading() as db:
             return _keys(db)
 
-    def create_key(
-        self, name: str, now: float, *, quota: Quota | None = None, models: tuple[str, ...] | None = None
-    ) -> tuple[KeyRecord, str]:
+    def create_key(self, name: str, now: float, grant: Grant = EVERYTHING) -> tuple[KeyRecord, str]:
         with self._writing() as db:
             check_key_name(name, _keys(db))
-            record, text = new_key(name, now, quota, models)
+            check_group(grant.group, _groups(db))
+            record, text = new_key(name, now, grant)
+            columns = "id, name, sha256, shown, created, quota, models, operations, scopes, of_group, expires"
             db.execute(
-                "INSERT INTO keys (id, name, sha256, shown, created, quota, models) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO keys ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  constants
                 (
                     *(record.id, record.name, record.sha256, record.shown, record.created),
-                    *(None if value is None else _json(value) for value in (quota, models)),
+                    *(None if value is None else _json(value) for value in (grant.quota, grant.models)),
+                    None if grant.operations is None else _json(grant.operations),
+                    *(_json(grant.scopes), grant.group, grant.expires),
                 ),
             )
         self._written += 1
         return record, text
 
+    def rotate_key(
+        self, id_or_name: str, now: float, *, grace_s: float = 0.0, expires: float | None = None
+    ) -> tuple[KeyRecord, str]:
+        with self._writing() as db:
+            key, text = rotated(find_key(id_or_name, _keys(db), what="rotate"), now, grace_s, expires)
+            db.execute(
+                "UPDATE keys SET sha256 = ?, shown = ?, expires = ?, former = ? WHERE id = ?",
+                (key.sha256, key.shown, key.expires, _json(key.former), key.id),
+            )
+        self._written += 1
+        return key, text
+
     def revoke_key(self, id_or_name: str, now: float) -> KeyRecord:
         with self._writing() as db:
-            record = find_key(id_or_name, _keys(db))
+            record = find_key(id_or_name, _keys(db), what="revoke")
             db.execute("UPDATE keys SET revoked = ? WHERE id = ? AND revoked IS NULL", (now, record.id))
-            revoked = find_key(record.id, _keys(db))
+            revoked = find_key(record.id, _keys(db), what="revoke")
         self._written += 1
         return revoked
+
+    def groups(self) -> dict[str, Quota]:
+        with self._reading() as db:
+            return _groups(db)
+
+    def set_group(self, name: str, quota: Quota | None) -> None:
+        with self._writing() as db:
+            check_group_change(name, quota, _groups(db), _keys(db))
+            if quota is None:
+                db.execute("DELETE FROM key_groups WHERE name = ?", (name,))
+            else:
+                db.execute("INSERT OR REPLACE INTO key_groups VALUES (?, ?)", (name, _json(quota)))
+        self._written += 1
+
+    def note(self, deed: Deed) -> None:
+        columns = "at, who, name, what, target, outcome"
+        row = (deed.at, deed.who, deed.name, deed.what, deed.target, deed.outcome)
+        with self._writing() as db:
+            db.execute(f"INSERT INTO audit ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608  a constant
+            db.execute("DELETE FROM audit WHERE at < ?", (deed.at - DEEDS_KEPT_S,))
+            db.execute("DELETE FROM audit WHERE number <= (SELECT max(number) FROM audit) - ?", (DEEDS_KEPT,))
+
+    def audit(self, limit: int, since: float = 0.0) -> list[Deed]:
+        newest = "SELECT at, who, name, what, target, outcome FROM audit WHERE at >= ? ORDER BY number DESC LIMIT ?"
+        with self._reading() as db:
+            rows = db.execute(newest, (since, max(limit, 0))).fetchall()
+        return [Deed(*row) for row in reversed(rows)]
 
     def runs(self) -> list[Run]:
         with self._reading() as db:
@@ -301,16 +355,24 @@ def _event(at: float, model: str, replica: str | None, what: str, why: str, reas
     return Event(at, model, replica, what, why, None if reason is None else msgspec.json.decode(reason, type=Reason))
 
 
+def _groups(db: sqlite3.Connection) -> dict[str, Quota]:
+    rows = db.execute("SELECT name, quota FROM key_groups ORDER BY name")
+    return {name: msgspec.json.decode(quota, type=Quota) for name, quota in rows}
+
+
 def _keys(db: sqlite3.Connection) -> list[KeyRecord]:
-    columns = "SELECT id, name, sha256, shown, created, revoked, quota, models FROM keys ORDER BY number"
-    return [_key(*row) for row in db.execute(columns)]
+    columns = "id, name, sha256, shown, created, revoked, of_group, expires, quota, models, operations, scopes, former"
+    return [_key(*row) for row in db.execute(f"SELECT {columns} FROM keys ORDER BY number")]  # noqa: S608  a constant
 
 
 def _key(*row: Any) -> KeyRecord:
-    *plain, quota, models = row
-    fields = dict(zip(("id", "name", "sha256", "shown", "created", "revoked"), plain, strict=True))
+    *plain, quota, models, operations, scopes, former = row
+    names = ("id", "name", "sha256", "shown", "created", "revoked", "group", "expires")
     return KeyRecord(
-        **fields,
+        **dict(zip(names, plain, strict=True)),
         quota=None if quota is None else msgspec.json.decode(quota, type=Quota),
         models=None if models is None else msgspec.json.decode(models, type=tuple[str, ...]),
+        operations=None if operations is None else msgspec.json.decode(operations, type=tuple[str, ...]),
+        scopes=msgspec.json.decode(scopes, type=tuple[Scope, ...]),
+        former=msgspec.json.decode(former, type=tuple[Former, ...]),
     )

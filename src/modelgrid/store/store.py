@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, ReplicaId, Wish
+from modelgrid.spec import Deed, Event, Failures, ModelName, Quota, Replica, ReplicaId, Wish
+from modelgrid.store.keys import EVERYTHING, Grant, KeyRecord
 
 EVENTS_KEPT = 10_000
 RUNS_KEPT = 1_000
-KEY_NAME_CHARACTERS = 100
-
-_KEY_PREFIX = "mg-"
-_SHOWN_CHARACTERS = 7
+DEEDS_KEPT = 100_000
+DEEDS_KEPT_S = 400 * 86_400.0  # more than a year, so that the same week can be looked up
 
 
 class StoreError(Exception):
     """The store can't be read or written; the text says which, why, and what to do."""
-
-
-class KeyNameRefused(ValueError):
-    """A key can't have this name: it is empty, too long, or another key has it."""
-
-
-class UnknownKey(LookupError):
-    """There is no key with this id or name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +27,6 @@ class Saved:
     failures: dict[ModelName, Failures] = field(default_factory=dict)
     next: int = 1
     table: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """A caller's key as it is kept: its hash, and so much of it that its owner recognises it."""
-
-    id: str
-    name: str
-    sha256: str = field(repr=False)
-    shown: str  # the key's first characters
-    created: float
-    revoked: float | None = None
-    quota: Quota | None = None
-    models: tuple[str, ...] | None = None  # names of models, also virtual, or aliases; None: all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +72,36 @@ class Store(Protocol):
         """Every key, the revoked too, oldest first."""
         ...
 
-    def create_key(
-        self, name: str, now: float, *, quota: Quota | None = None, models: tuple[str, ...] | None = None
+    def create_key(self, name: str, now: float, grant: Grant = EVERYTHING) -> tuple[KeyRecord, str]:
+        """A new key, and its text, which can't be had again. Raises KeyNameRefused, and UnknownGroup."""
+        ...
+
+    def rotate_key(
+        self, id_or_name: str, now: float, *, grace_s: float = 0.0, expires: float | None = None
     ) -> tuple[KeyRecord, str]:
-        """A new key, and its text, which can't be had again. Raises KeyNameRefused."""
+        """Another text for a key, which is the same key otherwise; the text before opens for `grace_s` more. It
+        expires at `expires`, else when it did. Raises UnknownKey, and KeyIsOver."""
         ...
 
     def revoke_key(self, id_or_name: str, now: float) -> KeyRecord:
         """Make a key worthless for good. Doing it again changes nothing. Raises UnknownKey."""
+        ...
+
+    def groups(self) -> dict[str, Quota]:
+        """What the keys of each group may use together, by its name."""
+        ...
+
+    def set_group(self, name: str, quota: Quota | None) -> None:
+        """Make a group, or change what it may use; None: remove it. Raises KeyNameRefused, UnknownGroup for one that
+        isn't there to be removed, and GroupInUse while keys in use are of it."""
+        ...
+
+    def note(self, deed: Deed) -> None:
+        """Add to the audit log, of which the newest `DEEDS_KEPT` are kept, and none older than `DEEDS_KEPT_S`."""
+        ...
+
+    def audit(self, limit: int, since: float = 0.0) -> list[Deed]:
+        """The newest `limit` deeds since then, in the order in which they were noted."""
         ...
 
     def runs(self) -> list[Run]:
@@ -129,42 +125,9 @@ class Store(Protocol):
         ...
 
     def version(self) -> int:
-        """Another number than before once a wish or a key was written by this object, or anything by another."""
+        """Another number than before once this object wrote a wish, a key or a group, or another one anything."""
         ...
 
     def close(self) -> None:
         """Let go of the store. May be called again."""
         ...
-
-
-def new_key(name: str, now: float, quota: Quota | None, models: tuple[str, ...] | None) -> tuple[KeyRecord, str]:
-    """A key for `name`. A token of 256 random bits can't be guessed from its hash, so SHA-256 is enough."""
-    text = _KEY_PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    shown = text[:_SHOWN_CHARACTERS]
-    return KeyRecord(secrets.token_hex(4), name, digest, shown, now, quota=quota, models=models), text
-
-
-def check_key_name(name: str, keys: Iterable[KeyRecord]) -> None:
-    """Raise KeyNameRefused where a new key can't be called `name` beside `keys`."""
-    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > KEY_NAME_CHARACTERS:
-        raise KeyNameRefused(
-            f"cannot create a key named {name!r}: a name has 1 to {KEY_NAME_CHARACTERS} printable characters, "
-            "without spaces at its ends (try: modelgrid key create laptop)"
-        )
-    if any(key.name == name and key.revoked is None for key in keys):
-        raise KeyNameRefused(
-            f"cannot create a key named {name!r}: there is one (choose another name, or: modelgrid key revoke {name})"
-        )
-
-
-def find_key(id_or_name: str, keys: Iterable[KeyRecord]) -> KeyRecord:
-    """The key with this id, else the one in use with this name, else the last that had it. Raises UnknownKey."""
-    known = list(keys)
-    by_id = [key for key in known if key.id == id_or_name]
-    in_use = [key for key in known if key.name == id_or_name and key.revoked is None]
-    revoked = [key for key in known if key.name == id_or_name and key.revoked is not None]
-    for found in (by_id, in_use, revoked):
-        if found:
-            return found[-1]
-    raise UnknownKey(f"cannot revoke key {id_or_name!r}: there is no such key (see: modelgrid key list)")

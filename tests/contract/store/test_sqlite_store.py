@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelgrid.spec import Event, ModelName, Quota, Wish
-from modelgrid.store import KeyNameRefused, Saved, StoreError, open_store
+from modelgrid.store import Grant, KeyNameRefused, KeyRecord, Saved, StoreError, open_store
 
 MINE = ModelName("mine")
 
@@ -231,12 +231,48 @@ def test_a_store_of_the_first_version_is_brought_up_to_date_and_loses_nothing(fi
     assert (store.saved(), store.secret()) == (Saved(next=9, table=12), b"\x00\x11\x22\x33")
     assert store.wishes() == {MINE: Wish.LOADED}
     assert store.events(None, 9) == [Event(1.0, "mine", "mine-1", "start", "asked")]
-    limited, _ = store.create_key("team", 7.0, quota=Quota(tokens_per_minute=5), models=("mine",))
+    limited, _ = store.create_key("team", 7.0, Grant(quota=Quota(tokens_per_minute=5), models=("mine",)))
     store.close()
     again = open_store(first_version)
     assert again.keys()[-1] == limited
     with sqlite3.connect(first_version) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (5,)
+        assert db.execute("PRAGMA user_version").fetchone() == (6,)
+
+
+# What the fifth version left behind, with the keys that it could make.
+_FIFTH_SCHEMA = (
+    _FIRST_SCHEMA.replace("PRAGMA user_version = 1;", "")
+    + """
+ALTER TABLE keys ADD COLUMN quota TEXT;
+ALTER TABLE keys ADD COLUMN models TEXT;
+ALTER TABLE events ADD COLUMN reason TEXT;
+CREATE TABLE runs (replica TEXT PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL);
+CREATE INDEX runs_by_time ON runs (at);
+INSERT INTO keys (id, name, sha256, shown, created, revoked, quota, models) VALUES
+    ('3', 'team', 'cc', 'mg-ijkl', 5.5, NULL, '{"requests_per_minute":60,"tokens_per_minute":null,"concurrency":4}',
+     '["a","b"]');
+PRAGMA user_version = 5;
+"""
+)
+
+
+def test_keys_of_the_version_before_scopes_are_those_of_callers_that_never_expire(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as db:
+        db.executescript(_FIFTH_SCHEMA)
+    db.close()
+    store = open_store(path)
+    quota = Quota(requests_per_minute=60, concurrency=4)
+    records = store.keys()
+    assert [key.sha256 for key in records] == ["aa", "bb", "cc"]
+    assert records == [
+        KeyRecord("1", "laptop", "aa", "mg-abcd", 5.0),
+        KeyRecord("2", "old", "bb", "mg-efgh", 4.0, 6.0),
+        KeyRecord("3", "team", "cc", "mg-ijkl", 5.5, quota=quota, models=("a", "b")),
+    ]
+    assert (store.groups(), store.audit(9)) == ({}, [])
+    assert store.rotate_key("team", 9.0, grace_s=1.0)[0].quota == quota
+    store.close()
 
 
 def test_two_processes_may_bring_a_store_up_to_date_at_once(first_version: Path) -> None:

@@ -12,17 +12,35 @@ from typing import Any
 
 import pytest
 
-from modelgrid.spec import Event, Failures, ModelName, Quota, Replica, ReplicaId, Share, State, Wish
+from modelgrid.spec import (
+    Deed,
+    Event,
+    Failures,
+    Former,
+    ModelName,
+    Quota,
+    Replica,
+    ReplicaId,
+    Scope,
+    Share,
+    State,
+    Wish,
+)
 from modelgrid.spec.reason import Cause, Reason
 from modelgrid.store import (
+    DEEDS_KEPT_S,
     EVENTS_KEPT,
     RUNS_KEPT,
+    Grant,
+    GroupInUse,
+    KeyIsOver,
     KeyNameRefused,
     KeyRecord,
     MemoryStore,
     Run,
     Saved,
     Store,
+    UnknownGroup,
     UnknownKey,
     open_store,
 )
@@ -281,9 +299,128 @@ def test_closing_twice_is_harmless(store: Store) -> None:
 
 def test_a_key_keeps_what_it_may_use_also_when_it_is_revoked(store: Store) -> None:
     quota = Quota(requests_per_minute=60, concurrency=4)
-    record, _ = store.create_key("team", 1.0, quota=quota, models=("naïve", "a,b"))
+    record, _ = store.create_key("team", 1.0, Grant(quota=quota, models=("naïve", "a,b")))
     assert (record.quota, record.models) == (quota, ("naïve", "a,b"))
     plain, _ = store.create_key("all", 2.0)
     assert (plain.quota, plain.models) == (None, None)
     assert store.keys() == [record, plain]
     assert store.revoke_key("team", 3.0).quota == quota
+
+
+def test_what_a_key_is_for_comes_back_whole(store: Store) -> None:
+    store.set_group("team-a", Quota(concurrency=2))
+    grant = Grant(
+        quota=Quota(tokens_per_minute=9),
+        models=("a",),
+        operations=("chat", "embeddings"),
+        scopes=(Scope.CALLER, Scope.METRICS),
+        group="team-a",
+        expires=50.5,
+    )
+    record, _ = store.create_key("all", 1.0, grant)
+    plain, _ = store.create_key("plain", 1.0)
+    assert listed(store) == [record, plain]
+    assert (record.operations, record.scopes, record.group, record.expires) == (
+        ("chat", "embeddings"),
+        (Scope.CALLER, Scope.METRICS),
+        "team-a",
+        50.5,
+    )
+    assert (plain.operations, plain.scopes, plain.group, plain.expires) == (None, (Scope.CALLER,), None, None)
+
+
+def test_a_rotated_key_is_the_same_key_with_another_text(store: Store) -> None:
+    before, old = store.create_key("ci", 1.0, Grant(models=("a",), expires=100.0))
+    version = store.version()
+    after, text = store.rotate_key("ci", 10.0, grace_s=5.0)
+    assert text != old
+    assert after == replace(
+        before,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        shown=text[:7],
+        former=(Former(sha256=before.sha256, until=15.0),),
+    )
+    assert listed(store) == [after]
+    assert store.version() != version
+
+
+def test_each_text_keeps_its_own_grace_and_without_one_all_end(store: Store) -> None:
+    store.create_key("ci", 1.0)
+    store.rotate_key("ci", 10.0, grace_s=100.0)
+    store.rotate_key("ci", 20.0, grace_s=5.0)
+    third, _ = store.rotate_key("ci", 30.0, grace_s=5.0)
+    assert [one.until for one in third.former] == [110.0, 35.0]  # what ended at 25 is forgotten
+    last, _ = store.rotate_key("ci", 31.0)
+    assert last.former == ()
+
+
+def test_what_is_over_is_not_rotated_unless_it_may_live_again(store: Store) -> None:
+    store.create_key("gone", 1.0)
+    store.revoke_key("gone", 2.0)
+    with pytest.raises(KeyIsOver, match=r"cannot rotate key 'gone': it was revoked"):
+        store.rotate_key("gone", 3.0)
+    store.create_key("late", 1.0, Grant(expires=5.0))
+    with pytest.raises(KeyIsOver, match=r"cannot rotate key 'late': it has expired .*--expires"):
+        store.rotate_key("late", 5.0)
+    assert store.rotate_key("late", 5.0, expires=9.0)[0].expires == 9.0
+    with pytest.raises(UnknownKey, match="cannot rotate key 'none'"):
+        store.rotate_key("none", 3.0)
+
+
+def test_a_group_is_made_changed_and_removed_once_no_key_is_of_it(store: Store) -> None:
+    with pytest.raises(UnknownGroup, match="cannot put a key into group 'team'"):
+        store.create_key("a", 1.0, Grant(group="team"))
+    store.set_group("team", Quota(concurrency=1))
+    store.set_group("team", Quota(requests_per_minute=2))
+    store.set_group("other", Quota())
+    assert store.groups() == {"team": Quota(requests_per_minute=2), "other": Quota()}
+    store.create_key("a", 1.0, Grant(group="team"))
+    with pytest.raises(GroupInUse, match=r"cannot remove group 'team': keys are of it: a "):
+        store.set_group("team", None)
+    store.revoke_key("a", 2.0)
+    store.set_group("team", None)
+    assert store.groups() == {"other": Quota()}
+    with pytest.raises(UnknownGroup, match="cannot remove group 'team'"):
+        store.set_group("team", None)
+    with pytest.raises(KeyNameRefused, match="printable"):
+        store.set_group("a\nb", Quota())
+
+
+HOSTILE = "x'); DROP TABLE keys; --"
+
+
+def test_names_are_values_and_never_part_of_a_statement(store: Store) -> None:
+    store.set_group(HOSTILE, Quota(concurrency=1))
+    record, _ = store.create_key(HOSTILE, 1.0, Grant(models=(HOSTILE,), group=HOSTILE))
+    store.note(Deed(1.0, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE))
+    assert listed(store) == [record]
+    assert store.rotate_key(HOSTILE, 2.0)[0].id == record.id
+    assert store.revoke_key(HOSTILE, 3.0).id == record.id
+    store.set_group(HOSTILE, None)
+    assert [key.name for key in listed(store)] == [HOSTILE]
+    assert store.audit(9) == [Deed(1.0, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)]
+
+
+def deed(at: float, target: str = "a") -> Deed:
+    return Deed(at, "owner", "", "key.create", target, "ok")
+
+
+def test_deeds_are_told_oldest_first_the_newest_of_a_time(store: Store) -> None:
+    for at in (1.0, 2.0, 3.0):
+        store.note(deed(at))
+    assert store.audit(2) == [deed(2.0), deed(3.0)]
+    assert store.audit(9, since=3.0) == [deed(3.0)]
+    assert store.audit(0) == []
+
+
+def test_deeds_are_forgotten_when_they_are_old(store: Store) -> None:
+    store.note(deed(1.0))
+    store.note(deed(2.0))
+    store.note(deed(2.0 + DEEDS_KEPT_S, "new"))
+    assert [kept.at for kept in store.audit(9)] == [2.0, 2.0 + DEEDS_KEPT_S]
+
+
+def test_a_deed_is_no_news_for_the_controller(store: Store) -> None:
+    version = store.version()
+    store.note(deed(1.0))
+    assert store.version() == version

@@ -42,7 +42,7 @@ def test_keys_are_listed_and_revoked(run: Run) -> None:
     run("key", "create", "b")
     assert run("key", "revoke", "a").stdout.startswith("revoked key 'a' (mg-")
     rows = [line.split() for line in run("key", "list").stdout.splitlines()]
-    assert rows[0] == ["ID", "NAME", "KEY", "CREATED", "STATE", "LIMITS", "MODELS"]
+    assert rows[0] == ["ID", "NAME", "KEY", "CREATED", "STATE", "LIMITS", "MAY", "USE"]
     assert [(row[1], row[4:]) for row in rows[1:]] == [("a", ["revoked", "-", "all"]), ("b", ["in", "use", "-", "all"])]
 
 

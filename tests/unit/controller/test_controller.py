@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from modelgrid.runtimes.fake import Faults, StartFault
 from modelgrid.spec import Choice, ModelName, Quota, Target, Virtual, VirtualSpec, Wish
+from modelgrid.store import Grant
 from unit.controller.stage import Engine, Play, Stage, Worker, spec, until
 
 A = ModelName("a")
@@ -277,7 +278,7 @@ def test_a_key_s_limits_reach_the_workers_and_its_models_by_name(play: Play) -> 
     async def scene(stage: Stage) -> None:
         stage.configure(replace(spec("a"), aliases=("gpt",)))
         quota = Quota(requests_per_minute=5)
-        stage.store.create_key("team", 1.0, quota=quota, models=("gpt", "a", "later"))
+        stage.store.create_key("team", 1.0, Grant(quota=quota, models=("gpt", "a", "later")))
         await stage.begin()
         worker = await stage.worker()
         await until(lambda: worker.tables)

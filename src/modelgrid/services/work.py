@@ -202,6 +202,9 @@ class Batcher(Generic[I, O]):
         with self._lock:
             if first not in self._pending:
                 return []
+            if first.caller.has_left:  # those who could go with it have turns of their own
+                self._pending.remove(first)
+                return [first]
             key, room, batch = self._key(first.item), self._limit, []
             for entry in list(self._pending):
                 fits = entry is first or (self._key(entry.item) == key and self._size(entry.item) <= room)
@@ -282,13 +285,16 @@ async def streamed(
             raise
     if piece is None:
         await running  # raises what it ended with
-    return _rest_of(pieces, piece, running, caller)
+    rest = _rest_of(pieces, piece, running, caller)
+    await anext(rest)  # one that was never begun would not be ended either, where nobody is left to read it
+    return rest
 
 
 async def _rest_of(
     pieces: asyncio.Queue[bytes | None], piece: bytes | None, running: asyncio.Task[None], caller: Caller
 ) -> AsyncGenerator[bytes, None]:
     try:
+        yield b""  # for `streamed`
         while piece is not None:
             yield piece
             piece = await pieces.get()

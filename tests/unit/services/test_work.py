@@ -234,6 +234,31 @@ def test_a_batch_goes_on_for_those_who_stay_and_ends_when_all_have_left(work: Wo
     asyncio.run(scenario())
 
 
+def test_a_batch_computes_nothing_for_who_left_before_it_began(work: Work) -> None:
+    batches: list[list[str]] = []
+
+    def compute(_: Turn, items: list[str]) -> list[str]:
+        batches.append(items)
+        return items
+
+    async def scenario() -> None:
+        batcher, blocker, leaver = Batcher(work, compute, limit=4), Gate(), Caller()
+        first = asyncio.create_task(work.run(Caller(), blocker))
+        await until(blocker.entered.is_set)
+        left = asyncio.create_task(batcher.run(leaver, "left"))
+        stays = asyncio.create_task(batcher.run(Caller(), "stays"))
+        await until(lambda: batcher.waiting == 2)
+        leaver.leave()
+        blocker.opened.set()
+        await first
+        assert await stays == "stays"
+        with pytest.raises(ServiceError, match="the caller left"):
+            await left
+
+    asyncio.run(scenario())
+    assert batches == [["stays"]]
+
+
 def test_one_of_any_size_is_computed_and_sizes_are_added_up(work: Work) -> None:
     async def scenario() -> list[int]:
         batcher = Batcher(work, lambda _, items: [len(items)] * len(items), limit=4, size=lambda item: item)
@@ -296,6 +321,27 @@ def test_a_reader_that_goes_ends_the_stream_s_work(work: Work) -> None:
         pieces = await streamed(work, Connection().request, produce)
         await anext(pieces)
         await pieces.aclose()  # as Starlette does it
+        gate.set()
+        assert await work.run(Caller(), lambda _: "free") == "free"
+        assert len(made) < 3
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_that_goes_before_it_reads_anything_ends_the_stream_s_work(work: Work) -> None:
+    made = []
+    gate = threading.Event()
+
+    def produce(_: Turn) -> Iterator[bytes]:
+        for number in range(100):
+            made.append(number)
+            yield b"piece"
+            assert gate.wait(DEADLINE_S)
+
+    async def scenario() -> None:
+        await streamed(work, Connection().request, produce)  # nobody holds what it returns
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         gate.set()
         assert await work.run(Caller(), lambda _: "free") == "free"
         assert len(made) < 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -148,6 +149,16 @@ def test_what_is_no_picture_is_told_so(client: openai.OpenAI) -> None:
     half = png(64, 64)[:200]
     with pytest.raises(openai.BadRequestError, match="it is no picture"):
         client.images.edit(model=MODEL, prompt="x", image=("a.png", half))
+    head = struct.pack("<2sIHHI", b"BM", 58, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0)
+    with pytest.raises(openai.BadRequestError, match="send png, jpeg or webp"):  # a bitmap of Windows', and a good one
+        client.images.edit(model=MODEL, prompt="x", image=("a.bmp", head + b"\0\0\xff\0"))
+    assert draw(client)
+
+
+def test_a_strength_that_asks_for_millions_of_steps_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="is the least") as refused:
+        client.images.edit(model=MODEL, prompt="x", image=("a.png", png(64, 64)), extra_body={"strength": 1e-300})
+    assert refused.value.param == "strength"
     assert draw(client)
 
 

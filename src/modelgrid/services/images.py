@@ -91,6 +91,7 @@ class Images(Service):
         self._painter: Painter | None = None
         self._reader: Reader | None = None
         self._drawing = self._gatherer(TOGETHER)
+        self._reading = asyncio.Lock()  # one upload at a time: a few kB may become hundreds of MB
 
     @classmethod
     def arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -186,6 +187,9 @@ class Images(Service):
         theirs, and the others one at least. Raises ServiceError where somebody did, and none would be made."""
         if asked.steps is None:
             wanted = self.painter.habits.steps if self.painter.habits.is_distilled else 1
+            if strength * STEPS_LIMIT < wanted:
+                said = f"cannot change a picture at strength {strength:g}: {wanted / STEPS_LIMIT:g} is the least"
+                raise ServiceError(400, said, param="strength", code="invalid_value")
             return dataclasses.replace(wish, steps=max(wish.steps, math.ceil(wanted / strength)))
         if int(wish.steps * strength) < 1:
             said = f"cannot change a picture in {wish.steps} steps at strength {strength:g}: that is less than one"
@@ -203,19 +207,22 @@ class Images(Service):
         usual = await self.compute(self.painter.strength, len(files), masked=bool(masks))
 
         def read() -> tuple[Given, Size]:
-            images = [pictures.read(file.file, "image") for file in files]
-            size = wanted or self._sizes.like(*images[0].size)
+            first = pictures.read(files[0].file, "image")
+            sent = Size(*first.size)
+            size = wanted or self._sizes.like(sent.width, sent.height)
+            images = [pictures.fitted(first, size)]
+            del first  # it may be far larger
+            images += [pictures.fitted(pictures.read(file.file, "image"), size) for file in files[1:]]
             hole = pictures.read(masks[0].file, "mask") if masks else None
-            if hole is not None and hole.size != images[0].size:
+            if hole is not None and hole.size != (sent.width, sent.height):
                 width, height = hole.size
-                said = f"cannot use the mask: it has {width}x{height} pixels, the picture {Size(*images[0].size)}"
+                said = f"cannot use the mask: it has {width}x{height} pixels, the picture {sent}"
                 raise ServiceError(400, said, param="mask", code="invalid_mask")
             changed = pictures.to_change(hole, size) if hole is not None else None
-            return Given(
-                tuple(pictures.fitted(image, size) for image in images), changed, asked.strength or usual
-            ), size
+            return Given(tuple(images), changed, asked.strength or usual), size
 
-        return await asyncio.to_thread(read)
+        async with self._reading:
+            return await asyncio.to_thread(read)
 
     def _gatherer(self, together: int) -> Batcher[Wish, list[Any]]:
         return self.batcher(self._draw, limit=together, key=lambda wish: wish.kind, size=lambda wish: len(wish.seeds))

@@ -14,6 +14,7 @@ from modelgrid.services.errors import ServiceError
 
 SIDE_MIN: Final = 64  # pixels; below that pipelines draw nothing that one could see
 GIVEN_PIXELS: Final = 64 << 20  # of a picture that is sent: what a few kB may claim to be is measured before it is read
+_READ: Final = ("PNG", "JPEG", "WEBP")  # Pillow reads forty more, one of them by running Ghostscript
 _SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 
@@ -65,7 +66,9 @@ class Sizes:
     def like(self, width: int, height: int) -> Size:
         """The largest of these that has the shape of a picture and isn't larger."""
         shrunk = min(1.0, (self.pixels / (width * height)) ** 0.5)
-        return Size(self._down(width * shrunk), self._down(height * shrunk))
+        wide, high = self._down(width * shrunk), self._down(height * shrunk)
+        # A side that was widened to the least there is takes from the other.
+        return Size(min(wide, self._down(self.pixels / high)), min(high, self._down(self.pixels / wide)))
 
     def _near(self, side: int) -> int:
         return max(self._least, round(side / self.multiple) * self.multiple)
@@ -83,11 +86,13 @@ def read(file: BinaryIO, param: str) -> Any:
     pillow: Any = importlib.import_module("PIL.Image")
     turning: Any = importlib.import_module("PIL.ImageOps")
     try:
-        picture = pillow.open(file)
+        picture = pillow.open(file, formats=_READ)
         if picture.width * picture.height > GIVEN_PIXELS:
             said = f"cannot read '{param}': {picture.width}x{picture.height} are more than {GIVEN_PIXELS} pixels"
             raise ServiceError(400, said, param=param, code="image_too_large")
-        return turning.exif_transpose(picture)  # which reads it, so that the file may be closed
+        picture.load()  # so that the file may be closed
+        turning.exif_transpose(picture, in_place=True)
+        return picture
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):
         said = f"cannot read '{param}': it is no picture, or a broken one (send png, jpeg or webp)"
         raise ServiceError(400, said, param=param, code="invalid_image_file") from None
@@ -96,7 +101,9 @@ def read(file: BinaryIO, param: str) -> Any:
 def fitted(picture: Any, size: Size) -> Any:
     """In colours, of that size, cut at its edges where its shape is another."""
     fitting: Any = importlib.import_module("PIL.ImageOps")
-    return fitting.fit(_opaque(picture), (size.width, size.height))
+    colours = "RGBA" if "A" in picture.getbands() else "RGB"
+    whole = picture if picture.mode == colours else picture.convert(colours)
+    return _opaque(fitting.fit(whole, (size.width, size.height)))  # small first: each copy of it is as large as it
 
 
 def to_change(mask: Any, size: Size) -> Any:
@@ -123,11 +130,11 @@ def encode(picture: Any, format: Format, compression: int) -> str:
 
 def _opaque(picture: Any) -> Any:
     """Without its transparency: on white."""
-    if "A" not in picture.getbands():
-        return picture.convert("RGB")
+    if picture.mode == "RGB":
+        return picture
     pillow: Any = importlib.import_module("PIL.Image")
     ground = pillow.new("RGBA", picture.size, "white")
-    return pillow.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+    return pillow.alpha_composite(ground, picture).convert("RGB")
 
 
 def _unsupported(message: str) -> ServiceError:

@@ -122,6 +122,8 @@ def test_a_picture_like_another_has_its_shape_and_is_not_larger() -> None:
     assert sizes.like(1000, 700) == Size(992, 688)
     assert sizes.like(4000, 2000) == Size(1440, 720)
     assert sizes.like(10, 10) == Size(64, 64)
+    for size in (sizes.like(1, 1 << 26), sizes.like(1 << 26, 1)):
+        assert sorted((size.width, size.height)) == [64, 1 << 14]
 
 
 def test_partial_pictures_are_spread_over_the_steps() -> None:

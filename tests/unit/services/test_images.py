@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from modelgrid.services import painter, pictures
+from modelgrid.services.errors import ServiceError
 from modelgrid.services.images import Images, told_by
 from modelgrid.services.service import Options
 from unit.services.conftest import until
@@ -183,3 +186,24 @@ def test_pictures_to_change_come_as_a_form(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
     answer = client.post("/v1/images/edits", files={"other": ("a.png", b"x")}, data={"prompt": "x"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "image")
+
+
+def test_one_upload_at_a_time_is_read(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    active, most = 0, 0
+
+    def read(*_: object) -> None:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        time.sleep(0.02)  # as reading takes a while
+        active -= 1
+        raise ServiceError(400, "it is no picture")
+
+    monkeypatch.setattr(painter.Painter, "strength", lambda *_, **__: 0.6)
+    monkeypatch.setattr(pictures, "read", read)
+    with ThreadPoolExecutor(8) as pool:
+        sent = [
+            pool.submit(client.post, "/v1/images/edits", files={"image": b"x"}, data={"prompt": "x"}) for _ in range(8)
+        ]
+        assert {answer.result().status_code for answer in sent} == {400}
+    assert most == 1

@@ -66,6 +66,11 @@ def test_how_much_is_given_up_does_not_leave_a_model_without_steps() -> None:
     asked = AskedEdit.model_validate({"prompt": "x"})
     assert service._with_steps_enough(asked, WISH, 0.6).steps == 7
     assert service._with_steps_enough(asked, WISH, 1.0).steps == 4
+    assert service._with_steps_enough(asked, WISH, 0.02).steps == 200
+    for strength in (0.019, 1e-9, 1e-300):
+        with pytest.raises(ServiceError, match=r"0\.02 is the least") as refused:
+            service._with_steps_enough(asked, WISH, strength)
+        assert refused.value.param == "strength"
     service.take(DrawingPipeline(), dice=list)
     assert service._with_steps_enough(asked, dataclasses.replace(WISH, steps=28), 0.3).steps == 28
     assert service._with_steps_enough(asked, WISH, 0.1).steps == 10

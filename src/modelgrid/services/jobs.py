@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -84,11 +85,15 @@ class Jobs:
         job = Job(f"{self._kind}_{secrets.token_hex(16)}", asked, now)
         coming = self.folder / f"{_COMING}{job.id}"
         coming.mkdir(mode=0o700)
-        for name, content in (files or {}).items():
-            (coming / name).write_bytes(content)
-        (coming / _LOCK).touch(mode=0o600)
-        _write(coming, job)
-        coming.rename(self.folder / job.id)
+        try:
+            for name, content in (files or {}).items():
+                (coming / name).write_bytes(content)
+            (coming / _LOCK).touch(mode=0o600)
+            _write(coming, job)
+            coming.rename(self.folder / job.id)
+        except OSError:  # a full disk: what was written takes the room for what else is to be told
+            shutil.rmtree(coming, ignore_errors=True)
+            raise
         return job
 
     def get(self, id: str) -> Job | None:
@@ -159,10 +164,10 @@ class Jobs:
     def _read(self, id: str) -> Job | None:
         try:
             known = json.loads((self.folder / id / _FILE).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-        fields = {name: value for name, value in known.items() if name in _FIELDS}  # a later version may write more
-        return Job(**{**fields, "status": Status(known["status"])})
+            fields = {name: known[name] for name in _FIELDS & set(known)}  # a later version may write more
+            return Job(**{**fields, "status": Status(known["status"])})
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return None  # one that can't be read keeps nobody from the others
 
     def _sweep_abandoned(self, now: float) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -178,6 +183,7 @@ class Claim:
         self.job = job
         self._folder = folder
         self._lock = lock
+        self._telling = threading.Lock()  # whoever works on it, and whoever ends that
 
     def __enter__(self) -> Self:
         return self
@@ -191,12 +197,13 @@ class Claim:
 
     def tell(self, **changes: Any) -> Job:
         """Write down how far it is. Raises Gone where it has been deleted."""
-        self.job = dataclasses.replace(self.job, **changes)
-        try:
-            _write(self._folder, self.job)
-        except FileNotFoundError:
-            raise Gone from None
-        return self.job
+        with self._telling:
+            self.job = dataclasses.replace(self.job, **changes)
+            try:
+                _write(self._folder, self.job)
+            except FileNotFoundError:
+                raise Gone from None
+            return self.job
 
     def check(self) -> None:
         """Raises Gone where it has been deleted."""

@@ -37,7 +37,7 @@ class Studio:
         self._log = log
         self._news = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
-        self._making: Caller | None = None
+        self._making: tuple[Caller, Claim, int] | None = None  # and how often it had been begun before
         self._ends = False
 
     def open(self) -> None:
@@ -49,12 +49,19 @@ class Studio:
         self.queued += 1
         self._news.set()
 
+    def count(self, claim: Claim | None = None) -> None:
+        """See how many wait beside `claim`: some may have been deleted. Blocks."""
+        waiting = sum(job.status is Status.QUEUED for job in self._jobs.all())
+        self.queued = waiting - (claim is not None and claim.job.status is Status.QUEUED)
+
     async def close(self, grace_s: float) -> None:
         """Begin nothing more. What is being made goes back to those that wait, at its next step."""
         self._ends = True
         self._news.set()
         if self._making is not None:
-            self._making.leave()
+            caller, claim, begun = self._making
+            caller.leave()
+            self._put_back(claim, begun)  # at once: a step may take longer than whoever ends this process waits
         if self._working is not None:
             await asyncio.wait([self._working], timeout=grace_s)
 
@@ -65,10 +72,14 @@ class Studio:
                 claim = await asyncio.to_thread(self._next)
                 if claim is not None:
                     with claim:
-                        await self._make(claim)
+                        if not self._ends:
+                            await self._make(claim)
                     continue
             except OSError as error:  # a full disk: nothing can be written down, not even that it failed
                 self._log.error("cannot work on the jobs in %s: %s", self._jobs.folder, error)
+                self._news.clear()
+            except Exception:  # whatever it is, it isn't the last job
+                self._log.exception("cannot work on the jobs in %s", self._jobs.folder)
                 self._news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), LOOK_S)
@@ -78,14 +89,13 @@ class Studio:
         for id in self._jobs.sweep(time.time()):
             self._log.info("%s is removed: it was kept long enough", id)
         claim = self._jobs.claim()
-        waiting = sum(job.status is Status.QUEUED for job in self._jobs.all())
-        self.queued = waiting - (claim is not None and claim.job.status is Status.QUEUED)
+        self.count(claim)
         return claim
 
     async def _make(self, claim: Claim) -> None:
         """Make what is claimed, and write down what becomes of it."""
         job, caller, began = claim.job, Caller(), time.monotonic()
-        self._making = caller
+        self._making = caller, claim, job.begun
         try:
             if job.begun >= BEGUN_LIMIT:
                 said = f"the service ended {job.begun} times while it was made (its log says why; ask for less)"
@@ -100,9 +110,7 @@ class Studio:
         except ServiceError as error:
             if error.status_code != LEFT:
                 self._fail(claim, error.code or "engine_error", error.message)
-            elif self._ends:
-                self._put_back(claim, job.begun)
-            else:
+            elif not self._ends:
                 self._log.info("%s was deleted", job.id)
         except Exception as error:
             self._log.exception("cannot make %s", job.id)
@@ -123,6 +131,8 @@ class Studio:
             except Gone:
                 caller.leave()
                 turn.step(turn.done, turn.of)
+            except OSError:  # a disk that is full now may have room for the film
+                pass
 
         footage = self._camera.shoot(turn, _shot(claim), told)
         coming = claim.path(f"{FILM}.new")
@@ -133,6 +143,9 @@ class Studio:
             coming.rename(claim.path(FILM))
         except FileNotFoundError:
             raise Gone from None
+        except BaseException:
+            coming.unlink(missing_ok=True)  # else a full disk has no room to say so
+            raise
         now = time.time()
         claim.tell(
             status=Status.COMPLETED,
@@ -144,7 +157,9 @@ class Studio:
 
     def _put_back(self, claim: Claim, begun: int) -> None:
         """An end in peace doesn't count among those that the job may have caused."""
-        with contextlib.suppress(Gone):
+        if claim.job.is_over:
+            return
+        with contextlib.suppress(Gone, OSError):  # where the disk takes nothing more, it counts
             claim.tell(status=Status.QUEUED, progress=0, begun=begun)
             self._log.info("%s waits for the service's next process", claim.job.id)
 

@@ -45,7 +45,7 @@ POLL_MS: Final = 500  # how often OpenAI's clients are to ask after a job
 class Reference(BaseModel):
     """A picture to begin with, as JSON has it."""
 
-    image_url: str | None = None
+    image_url: str  # no files are kept here that `file_id` could mean
 
 
 class Asked(BaseModel):
@@ -86,6 +86,8 @@ class Videos(Service):
         self._reader: Reader | None = None
         self._studio: Studio | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._coming = 0  # jobs that are being written down
+        self._reading = asyncio.Lock()  # one upload at a time: a few kB may become hundreds of MB
 
     @classmethod
     def arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -146,8 +148,8 @@ class Videos(Service):
                 )
         else:
             asked = forms.checked(Asked, await self.body(request))
-            given = asked.input_reference.image_url if asked.input_reference is not None else None
-            job = await self._created(asked, None if given is None else _decoded(given))
+            given = asked.input_reference
+            job = await self._created(asked, None if given is None else _decoded(given.image_url))
         self.studio.wake()
         return JSONResponse(self._shown(job))
 
@@ -177,6 +179,7 @@ class Videos(Service):
         """Delete a job and its film. One that is being made ends within a step."""
         self._found(video_id)
         self._jobs.remove(video_id)
+        self.studio.count()
         return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 
     def content(self, video_id: str, variant: Literal["video", "thumbnail", "spritesheet"] = "video") -> Response:
@@ -215,10 +218,18 @@ class Videos(Service):
                 self._reader.check(asked.negative_prompt, "negative_prompt")
         size = self.camera.sizes(self._pixels).read(asked.size) or self.camera.usual_size
         self._check_image(has_image=image is not None)
-        if self.studio.queued >= self.queue_limit:
-            said = f"cannot take the job: {self.studio.queued} others wait already; try again later"
+        if self.studio.queued + self._coming >= self.queue_limit:
+            said = f"cannot take the job: {self.queue_limit} others wait already; try again later"
             raise ServiceError(503, said, code="queue_full", retry_s=30)
-        return await asyncio.to_thread(self._add, asked, size, image)
+        self._coming += 1
+        try:
+            async with self._reading:
+                return await asyncio.to_thread(self._add, asked, size, image)
+        except OSError as error:
+            self.log.error("cannot write a job down in %s: %s", self._jobs.folder, error)
+            raise ServiceError(500, f"cannot write the job down: {error.strerror}", code="storage_error") from None
+        finally:
+            self._coming -= 1
 
     def _add(self, asked: Asked, size: Size | None, image: BinaryIO | None) -> Job:
         """Write the job down. Blocks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -139,6 +140,26 @@ def test_what_was_left_half_made_or_half_removed_goes(jobs: Jobs) -> None:
     (jobs.folder / ".new-video_3").mkdir()
     jobs.sweep((jobs.folder / ".new-video_3").stat().st_mtime)
     assert sorted(path.name for path in jobs.folder.iterdir() if path.name.startswith(".")) == [".new-video_3"]
+
+
+@pytest.mark.parametrize("written", ["", "[]", "7", "{}", '{"status": "queued"}', '{"id": "x", "status": "paused"}'])
+def test_a_job_that_cannot_be_read_keeps_nobody_from_the_others(jobs: Jobs, written: str) -> None:
+    broken, job = jobs.add({}, 1), jobs.add({}, 2)
+    jobs.path(broken.id, "job.json").write_text(written)
+    assert jobs.get(broken.id) is None
+    assert jobs.all() == [job]
+    assert claimed(jobs).job == job
+    assert jobs._claimed(broken.id) is None
+
+
+def test_a_job_that_a_full_disk_has_no_room_for_leaves_nothing(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        jobs.add({}, 1, {"image.png": b"picture"})
+    assert list(jobs.folder.iterdir()) == []
 
 
 def test_a_job_of_a_later_version_is_still_read(jobs: Jobs) -> None:

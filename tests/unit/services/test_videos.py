@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import errno
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from modelgrid.services import studio
 from modelgrid.services.film import Footage
-from modelgrid.services.jobs import Jobs, Keeping, Status
+from modelgrid.services.jobs import Claim, Job, Jobs, Keeping, Status
 from modelgrid.services.service import Options
 from modelgrid.services.videos import Videos, default_folder
 from unit.services.conftest import until
@@ -138,6 +142,12 @@ def test_a_form_says_the_same_and_defaults_are_the_models(client: TestClient, se
         ({"size": "1280x720"}, "size", "unsupported_size", "multiples of 32 (try 1280x704)"),
         ({"size": "4096x4096"}, "size", "unsupported_size", "pixels in all"),
         ({"input_reference": {"image_url": "https://x/y.png"}}, "input_reference", "invalid_value", "data URLs"),
+        (
+            {"input_reference": {"file_id": "file-1"}},
+            "input_reference.image_url",
+            "missing_required_parameter",
+            "'input_reference.image_url' is missing",
+        ),
         ({"input_reference": {"image_url": "data:image/png;base64,?"}}, "input_reference", "invalid_value", "base64"),
         (
             {"input_reference": {"image_url": "data:image/png;base64,aaaa"}},
@@ -271,6 +281,91 @@ def test_too_many_jobs_are_turned_away(client: TestClient, service: Ready, monke
         "30",
     )
     goes_on.set()
+
+
+def test_no_more_jobs_are_taken_when_many_come_at_once(
+    client: TestClient, service: Ready, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ready, "queue_limit", 2)
+    there, goes_on = held_at(service.pipeline, 1)
+    create(client)
+    assert there.wait(10)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: client.post("/v1/videos", content=b'{"prompt": "x"}').status_code, range(16)))
+    assert sorted(answers) == [200] * 2 + [503] * 14
+    goes_on.set()
+
+
+def test_a_job_that_waits_and_is_deleted_makes_room_for_another(
+    client: TestClient, service: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ready, "queue_limit", 1)
+    there, goes_on = held_at(service.pipeline, 1)
+    create(client)
+    assert there.wait(10)
+    client.delete(f"/v1/videos/{create(client)['id']}")
+    assert "modelgrid_service_requests_waiting 0.0" in client.get("/metrics").text
+    create(client)
+    goes_on.set()
+
+
+def test_a_film_that_a_full_disk_has_no_room_for_fails_and_gives_its_room_back(
+    client: TestClient, service: Ready, jobs: Jobs
+) -> None:
+    def full(footage: Footage, path: Path) -> None:
+        path.write_text("half of it")
+        service.studio._write = write
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    service.studio._write = full
+    id = create(client)["id"]
+    told = finished(client, id)
+    assert (told["status"], "No space left on device" in told["error"]["message"]) == ("failed", True)
+    assert sorted(path.name for path in jobs.path(id, "").iterdir()) == ["job.json", "lock"]
+    assert finished(client, create(client)["id"])["status"] == "completed"
+
+
+def test_a_step_whose_progress_cannot_be_written_down_goes_on(
+    client: TestClient, service: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = Claim.tell
+
+    def full(claim: Claim, **changes: Any) -> Job:
+        if set(changes) == {"progress"}:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return tell(claim, **changes)
+
+    monkeypatch.setattr(Claim, "tell", full)
+    assert finished(client, create(client)["id"])["status"] == "completed"
+
+
+def test_jobs_are_made_after_one_that_nobody_foresaw(
+    client: TestClient, service: Ready, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = jobs.claim
+
+    def breaks() -> None:
+        monkeypatch.setattr(jobs, "claim", claim)
+        raise ValueError("whatever it is")
+
+    monkeypatch.setattr(jobs, "claim", breaks)
+    monkeypatch.setattr(studio, "LOOK_S", 0.1)
+    assert finished(client, create(client)["id"])["status"] == "completed"
+
+
+def test_a_stop_that_does_not_wait_for_a_long_step_does_not_count_against_the_job(service: Ready, jobs: Jobs) -> None:
+    there, goes_on = held_at(service.pipeline, 2)
+    service.options = dataclasses.replace(service.options, grace_s=0)
+    with TestClient(service.app()) as client:
+        until(lambda: client.get("/health").status_code == 200)
+        id = create(client)["id"]
+        assert there.wait(10)
+    try:
+        put_back = jobs.get(id)
+        assert put_back is not None
+        assert (put_back.status, put_back.progress, put_back.begun) == (Status.QUEUED, 0, 0)
+    finally:
+        goes_on.set()
 
 
 def test_jobs_lie_among_the_files_of_the_modelgrid_that_started_the_service() -> None:

@@ -43,8 +43,9 @@ def limit_memory(limit_bytes: int, device: str | None = None) -> None:
     """Take no more than `limit_bytes` from here on: of the GPU where there is one, else of main memory."""
     if importlib.util.find_spec("torch") and (device or best_device()).startswith("cuda"):
         torch: Any = importlib.import_module("torch")
-        total_bytes = torch.cuda.get_device_properties(device or 0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total_bytes))
+        number = int((device or "cuda").partition(":")[2] or 0)
+        total_bytes = torch.cuda.get_device_properties(number).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total_bytes), number)
     else:
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, resource.RLIM_INFINITY))
 

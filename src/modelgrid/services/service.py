@@ -234,7 +234,7 @@ class Service(ABC):
             parts.append(part)
         try:
             body = json.loads(b"".join(parts))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ServiceError(400, f"cannot read the request: its body is not JSON: {error}") from None
         if not isinstance(body, dict):
             raise ServiceError(400, "cannot read the request: its body is not a JSON object")

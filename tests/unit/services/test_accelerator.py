@@ -63,3 +63,21 @@ print(before - psutil.Process().memory_info().rss)
     freed = int(subprocess.check_output([sys.executable, "-c", program]))
     assert freed > 50 << 20
     give_back()  # without torch, and as often as wanted
+
+
+def test_the_memory_of_the_device_that_is_computed_on_is_limited() -> None:
+    program = """
+import importlib.machinery, sys, types
+class Cuda:
+    get_device_properties = staticmethod(lambda number: types.SimpleNamespace(total_memory=(10 + number) << 30))
+    set_per_process_memory_fraction = staticmethod(lambda share, number: print(share, number))
+torch = types.ModuleType("torch")
+torch.__spec__ = importlib.machinery.ModuleSpec("torch", None)
+torch.cuda = Cuda
+sys.modules["torch"] = torch
+from modelgrid.services.accelerator import limit_memory
+for limit_bytes, device in ((5 << 30, "cuda"), (3 << 30, "cuda:2"), (99 << 30, "cuda:1")):
+    limit_memory(limit_bytes, device)
+"""
+    said = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert said == "0.5 0\n0.25 2\n1.0 1\n"

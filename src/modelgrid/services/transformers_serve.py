@@ -27,6 +27,7 @@ from modelgrid.services.errors import ServiceError, answer
 
 BODY_BYTES: Final = 64 << 20
 PIXELS: Final = 64_000_000  # of one picture
+PIXELS_TOGETHER: Final = 3 * PIXELS  # of all in a request, which are open at once when they are seen
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")  # those that OpenAI takes; the library knows some that run programs
 _RESPONSES: Final = "/v1/responses"
 _PATHS: Final = ("/v1/chat/completions", _RESPONSES)
@@ -110,12 +111,13 @@ def read(body: bytes, open_picture: Callable[[BytesIO], Any]) -> dict[str, Any]:
         raise ServiceError(400, "cannot read the request: its body is nested too deeply") from None
     if not isinstance(asked, dict):
         raise ServiceError(400, "cannot read the request's body: it is not a JSON object")
+    left = PIXELS_TOGETHER
     for place, part in _objects({name: asked[name] for name in ("messages", "input") if name in asked}):
         for field, kind in _MEDIA.items():
             if field in part:
                 url = _data_url(f"{place}.{field}", kind, part[field])
                 if kind == "image":
-                    _check_image(f"{place}.{field}", url, open_picture)
+                    left -= _check_image(f"{place}.{field}", url, open_picture, left)
         if "input_audio" in part:
             _check_audio(f"{place}.input_audio", part["input_audio"])
     return asked
@@ -145,7 +147,8 @@ def _open_picture(content: BytesIO) -> Any:
     return pillow.open(content, formats=FORMATS)
 
 
-def _check_image(place: str, url: str, open_picture: Callable[[BytesIO], Any]) -> None:
+def _check_image(place: str, url: str, open_picture: Callable[[BytesIO], Any], left: int) -> int:
+    """How many pixels it has, of those that are left. Raises ServiceError."""
     try:
         content = base64.b64decode(url.partition(",")[2], validate=True)
     except binascii.Error as error:
@@ -153,11 +156,13 @@ def _check_image(place: str, url: str, open_picture: Callable[[BytesIO], Any]) -
         raise ServiceError(400, said, param=place, code="invalid_base64_image") from None
     try:
         with open_picture(BytesIO(content)) as image:
-            if image.width * image.height > PIXELS:
+            pixels: int = image.width * image.height
+            if pixels > min(left, PIXELS):
                 said = f"cannot take the image of '{place}': it has {image.width} by {image.height} pixels"
-                step = f"at most {PIXELS:,} are taken (send a smaller one)"
+                step = f"at most {PIXELS:,} are taken, {PIXELS_TOGETHER:,} of all in a request (send less)"
                 raise ServiceError(400, f"{said}, {step}", param=place, code="image_too_large")
             image.load()
+            return pixels
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises of files that are none, or are cut off
         said = f"cannot read the image of '{place}': it is no {', '.join(FORMATS)}, or is damaged"
         raise ServiceError(400, said, param=place, code="invalid_image") from error

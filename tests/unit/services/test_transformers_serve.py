@@ -149,6 +149,14 @@ def test_what_is_no_picture_is_told_so(url: str, code: str, message: str) -> Non
     assert message in said
 
 
+def test_pictures_that_are_too_large_together_are_refused() -> None:
+    parts = [{"type": "image_url", "image_url": {"url": picture("picture 8000x8000")}}] * 4
+    assert client().post("/v1/chat/completions", json=chat(*parts[:3])).status_code == 200
+    status, _, code, said = refused(chat(*parts))
+    assert (status, code) == (400, "image_too_large")
+    assert "192,000,000 of all in a request" in said
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [(b"{", "is not JSON"), (b"[]", "is not a JSON object"), (b"[" * 200_000, "nested too deeply")],

@@ -22,7 +22,8 @@ from starlette.routing import BaseRoute
 
 from modelgrid.services.ranking import Judged, Pair, Ranker
 from modelgrid.services.service import Options, ServiceError, Turn
-from modelgrid.services.tokens import Tokens
+from modelgrid.services.tokens import TOKENS_LIMIT, Tokens, longest
+from modelgrid.services.written import whole
 
 INPUTS_LIMIT: Final = 2048  # in one request, as OpenAI has it
 GATHERED_LIMIT: Final = 256  # inputs of several requests that are computed together; and between two steps
@@ -52,7 +53,7 @@ def read_inputs(given: object) -> tuple[Input, ...]:
         raise ValueError("it must be a string, a list of strings, or tokens (a list of numbers or of such lists)")
     if not all(items):
         raise ValueError("it holds an empty string")
-    return tuple(item if isinstance(item, str) else tuple(item) for item in items)
+    return tuple(whole(item) if isinstance(item, str) else tuple(item) for item in items)
 
 
 def _is_tokens(item: object) -> bool:
@@ -119,6 +120,7 @@ class Embeddings(Ranker):
         """A vector for each input."""
         self._check_dimensions(asked.dimensions)
         texts = tuple([item if isinstance(item, str) else await self._tokens.text(item) for item in asked.input])
+        texts = self._readable(texts)
         counts = await self._tokens.count(texts)
         self._check_lengths(counts)
         role = None if asked.input_type is None else _ROLES[asked.input_type]
@@ -136,6 +138,8 @@ class Embeddings(Ranker):
 
     async def judge(self, request: Request, pairs: tuple[Pair, ...]) -> Judged:
         """By how alike the model finds them. Texts that are too long are shortened, as rerankers do."""
+        most = longest(self._model.max_seq_length)
+        pairs = tuple((query[:most], document[:most]) for query, document in pairs)
         queries, documents = dict.fromkeys(query for query, _ in pairs), [document for _, document in pairs]
         tokens = self._taken(await self._tokens.count([*queries, *documents]))
         places = {query: place for place, query in enumerate(queries)}
@@ -158,17 +162,25 @@ class Embeddings(Ranker):
             said = f"cannot read 'dimensions': it must be a number from 1 to {most}, which {self.options.name} has"
             raise ServiceError(400, said, param="dimensions", code="invalid_value")
 
+    def _readable(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """`texts`, those that are too long by far cut, where that is wanted. Raises ServiceError where it is not."""
+        most = longest(self._model.max_seq_length)
+        for index, text in enumerate(texts):
+            if len(text) > most and not self._truncates:
+                raise self._too_long(index, f"{len(text)} characters")
+        return tuple(text[:most] for text in texts)
+
     def _check_lengths(self, counts: Sequence[int]) -> None:
         limit = self._model.max_seq_length
         for index, count in enumerate(counts):
             if limit and count > limit and not self._truncates:
-                raise ServiceError(
-                    400,
-                    f"cannot embed input {index}: it has {count} tokens, {self.options.name} takes {limit} "
-                    "(send shorter pieces, or start the engine with --truncate)",
-                    param="input",
-                    code="context_length_exceeded",
-                )
+                raise self._too_long(index, f"{count} tokens")
+
+    def _too_long(self, index: int, has: str) -> ServiceError:
+        most = self._model.max_seq_length or TOKENS_LIMIT
+        said = f"cannot embed input {index}: it has {has}, {self.options.name} takes {most} tokens"
+        step = "(send shorter pieces, or start the engine with --truncate)"
+        return ServiceError(400, f"{said} {step}", param="input", code="context_length_exceeded")
 
     def _taken(self, counts: Sequence[int]) -> int:
         """Tokens that are read of texts which have so many."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi.routing import APIRoute
-from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, StringConstraints, field_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
 from modelgrid.services.service import Service, ServiceError
+from modelgrid.services.written import Written, whole
 
 DOCUMENTS_LIMIT: Final = 2048  # in one request
 
@@ -26,7 +27,7 @@ Pair = tuple[str, str]  # a query, and a text that may answer it
 class Document(BaseModel):
     """A document that is an object; what else it holds is not judged."""
 
-    text: str
+    text: Written
 
 
 def _documents(given: object) -> object:
@@ -41,7 +42,7 @@ def _documents(given: object) -> object:
 class ToRank(BaseModel):
     """The body of /v1/rerank."""
 
-    query: Annotated[str, StringConstraints(min_length=1)]
+    query: Annotated[str, StringConstraints(min_length=1), AfterValidator(whole)]
     documents: Annotated[list[Document], BeforeValidator(_documents)]
     top_n: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool | None = None  # None: as Jina has it, but for /v2/rerank, which is Cohere's
@@ -50,8 +51,8 @@ class ToRank(BaseModel):
 class ToScore(BaseModel):
     """The body of /v1/score: one text against each of several, or each against its partner."""
 
-    first: list[str] = Field(validation_alias=AliasChoices("text_1", "queries"))
-    second: list[str] = Field(validation_alias=AliasChoices("text_2", "documents"))
+    first: list[Written] = Field(validation_alias=AliasChoices("text_1", "queries"))
+    second: list[Written] = Field(validation_alias=AliasChoices("text_2", "documents"))
 
     @field_validator("first", "second", mode="before")
     @classmethod

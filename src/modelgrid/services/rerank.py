@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from modelgrid.services.ranking import Judged, Pair, Ranker
 from modelgrid.services.service import Options, ServiceError, Turn
-from modelgrid.services.tokens import Tokens
+from modelgrid.services.tokens import Tokens, longest
 
 GATHERED_LIMIT: Final = 256  # pairs of several requests that are computed together; and between two steps
 BATCH: Final = 32
@@ -64,6 +64,8 @@ class Rerank(Ranker):
     async def judge(self, request: Request, pairs: tuple[Pair, ...]) -> Judged:
         """By what the model says of each pair. Documents that are too long are shortened, a query must fit."""
         limit = self._model.max_seq_length
+        most = longest(limit)
+        pairs = tuple((query[:most], document[:most]) for query, document in pairs)
         queries, documents = [query for query, _ in pairs], [document for _, document in pairs]
         if limit:
             alone = await self._tokens.count(list(dict.fromkeys(queries)))

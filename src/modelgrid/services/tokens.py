@@ -6,10 +6,21 @@ import asyncio
 import concurrent.futures
 import copy
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from modelgrid.services.errors import ServiceError
+
+# A tokenizer takes some 180 bytes for each character, and reads all before it cuts: what no model could take is not
+# shown to it, and what many texts have is counted in pieces.
+CHARACTERS_A_TOKEN: Final = 64  # more than any vocabulary has in one
+TOKENS_LIMIT: Final = 32_768  # of a model that names no limit, or none that means one
+PIECE_CHARACTERS: Final = 1 << 20
+
+
+def longest(limit: int | None) -> int:
+    """Characters of a text, at most, for a model that takes so many tokens."""
+    return min(limit or TOKENS_LIMIT, TOKENS_LIMIT) * CHARACTERS_A_TOKEN
 
 
 class Tokens:
@@ -21,8 +32,11 @@ class Tokens:
 
     async def count(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[int]:
         """Tokens of each text, or of each with its partner in `pairs`, with those that the model adds."""
-        counting = functools.partial(self._count, list(texts), None if pairs is None else list(pairs))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, counting)
+        counts: list[int] = []
+        for part in _parts(texts, pairs):
+            counting = functools.partial(self._count, list(texts[part]), None if pairs is None else list(pairs[part]))
+            counts += await asyncio.get_running_loop().run_in_executor(self._thread, counting)
+        return counts
 
     async def text(self, tokens: Sequence[int]) -> str:
         """What tokens of the caller's say. Raises ServiceError where there are no such."""
@@ -43,3 +57,16 @@ class Tokens:
             raise ServiceError(400, said, param="input", code="invalid_value")
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text
+
+
+def _parts(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice]:
+    """Places of texts that have PIECE_CHARACTERS together, with their partners; one text is never too many."""
+    start, held = 0, 0
+    for end in range(len(texts)):
+        size = len(texts[end]) + (len(pairs[end]) if pairs is not None else 0)
+        if held and held + size > PIECE_CHARACTERS:
+            yield slice(start, end)
+            start, held = end, 0
+        held += size
+    if start < len(texts):
+        yield slice(start, len(texts))

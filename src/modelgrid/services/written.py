@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
+    """`text`. Raises ValueError where half of a character stands in it."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -16,4 +17,4 @@ def _whole(text: str) -> str:
     return text
 
 
-Written = Annotated[str, AfterValidator(_whole)]
+Written = Annotated[str, AfterValidator(whole)]

@@ -146,6 +146,8 @@ def test_fewer_dimensions_have_length_one(client: TestClient) -> None:
         ({"input": "a", "dimensions": True}, "dimensions", "should be a valid integer"),
         ({"input": "a", "input_type": "song"}, "input_type", "should be 'query'"),
         ({"input": ["a", "a b c d e"]}, "input", "cannot embed input 1: it has 6 tokens, mini takes 5"),
+        ({"input": "a" * 321}, "input", "cannot embed input 0: it has 321 characters, mini takes 5 tokens"),
+        ({"input": ["a", "b\ud800"]}, "input", "character 1 is U+D800, one half of a pair"),
     ],
 )
 def test_what_cannot_be_embedded(client: TestClient, body: dict[str, object], param: str, message: str) -> None:

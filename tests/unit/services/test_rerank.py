@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 
 from modelgrid.services.rerank import GATHERED_LIMIT, Rerank
 from modelgrid.services.service import Options
+from modelgrid.services.tokens import CHARACTERS_A_TOKEN, PIECE_CHARACTERS, Tokens
 from modelgrid.services.work import Caller, Left, Turn
 
 DOCUMENTS = ["rain on a window", "Paris is the capital of France", "France"]
@@ -150,6 +152,8 @@ def test_pairs_are_scored_in_order(
         ("/v1/rerank", {"query": "a b c d e f g h", "documents": ["a"]}, "query", "9 tokens: judge takes 9 with a"),
         ("/v1/score", {"text_1": ["a", "b"], "text_2": ["a"] * 3}, "text_1", "cannot score 2 texts against 3"),
         ("/v1/score", {"text_1": ["a"], "text_2": []}, "text_2", "it has 0 texts"),
+        ("/v1/rerank", {"query": "q", "documents": ["a", "\ud800"]}, "documents.1.text", "one half of a pair"),
+        ("/v1/score", {"text_1": "a", "text_2": ["\ud800"]}, "text_2.0", "U+D800"),
     ],
 )
 def test_what_cannot_be_judged(
@@ -165,6 +169,18 @@ def test_documents_that_are_too_long_are_shortened(client: TestClient) -> None:
     answer = post(client, "/v1/rerank", query="a", documents=["a " * 50])
     assert answer["results"][0]["relevance_score"] == 0.1
     assert answer["usage"]["total_tokens"] == 9
+
+
+def test_no_model_is_shown_more_of_a_text_than_it_could_take(service: Ready, client: TestClient) -> None:
+    shown: list[int] = []
+
+    def predict(pairs: list[tuple[str, str]], **_: object) -> Scores:
+        shown.extend(len(text) for _, text in pairs)
+        return Scores([0.5])
+
+    service._model.predict = predict
+    post(client, "/v1/rerank", query="q", documents=["a" * 1_000_000])
+    assert shown == [9 * CHARACTERS_A_TOKEN]
 
 
 def test_requests_that_come_while_it_computes_are_computed_together(service: Ready, client: TestClient) -> None:
@@ -202,3 +218,19 @@ def test_a_model_that_would_judge_at_random_is_refused(service: Ready) -> None:
     classes.num_labels = 3
     with pytest.raises(ValueError, match="it sorts texts into 3 classes"):
         service.take(classes, bounded)
+
+
+def test_many_long_texts_are_counted_in_pieces_and_in_order() -> None:
+    sizes: list[int] = []
+
+    class Tokenizer:
+        def __call__(self, texts: list[str], pairs: list[str], **_: object) -> dict[str, list[list[int]]]:
+            sizes.append(sum(map(len, [*texts, *pairs])))
+            return {"input_ids": [[0] * len(text) for text in texts]}
+
+    lengths = [1, PIECE_CHARACTERS // 2, PIECE_CHARACTERS // 2, 3, PIECE_CHARACTERS * 2, 5, 0]
+    counts = asyncio.run(Tokens(Tokenizer()).count(["a" * length for length in lengths], ["bb"] * 7))
+    assert counts == lengths
+    assert sum(sizes) == sum(lengths) + 14
+    assert [size > PIECE_CHARACTERS for size in sizes] == [False, False, True, False]
+    assert asyncio.run(Tokens(Tokenizer()).count([], [])) == []

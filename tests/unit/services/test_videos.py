@@ -167,6 +167,11 @@ def test_what_cannot_be_made(
     assert jobs.all() == []
 
 
+def test_a_body_of_brackets_is_the_requests_fault(client: TestClient) -> None:
+    answer = client.post("/v1/videos", content=b"[" * 200_000)
+    assert (answer.status_code, "its body is not JSON" in answer.json()["error"]["message"]) == (400, True)
+
+
 def test_an_unknown_job_is_not_found(client: TestClient) -> None:
     for ask in (client.get, client.delete):
         answer = ask("/v1/videos/video_1")

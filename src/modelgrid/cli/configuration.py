@@ -64,6 +64,8 @@ def check(named: Path | None) -> None:
     loaded = ask.configuration(named)
     for warning in ENGINES.refused:
         click.echo(f"warning: {warning}", err=True)
+    for note in loaded.notes:
+        click.echo(f"note: {note}", err=True)
     count = len(loaded.models)
     models = f"{count} model{'' if count == 1 else 's'}"
     virtual = f", {len(loaded.virtual)} virtual" if loaded.virtual else ""

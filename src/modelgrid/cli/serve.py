@@ -43,6 +43,8 @@ def serve(named: Path | None, host: str | None, port: int | None, workers: int |
         config = load_config(path, environ=os.environ, overrides=overrides, hub=hub, memory_bytes=memory_bytes)
         paths.make()
         set_up_logging(paths.logs / "supervisor.log")
+        for note in config.notes:
+            click.echo(f"note: {note}", err=True)
         plan = Plan(config, path, overrides, hub, memory_bytes)
         supervise(paths, plan, Announcer(paths, config, hub=hub).announce)
     except ConfigError as error:

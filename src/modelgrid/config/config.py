@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from modelgrid.config.document import Value
 from modelgrid.config.variables import masked
 from modelgrid.spec import ModelName, ModelSpec, VirtualSpec
 
@@ -60,6 +63,15 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Rent:
+    """What an ``llm_config.json`` asks to rent, as it was written."""
+
+    mode: Literal["pod", "serverless"]
+    compute: Mapping[str, Value] = field(default_factory=dict)
+    place: Mapping[str, Value] = field(default_factory=dict)  # the section that is called as the mode is
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration. `path` is None for the embedded default."""
 
@@ -68,6 +80,8 @@ class Config:
     storage: StorageConfig = StorageConfig()
     models: tuple[ModelSpec, ...] = ()
     virtual: tuple[VirtualSpec, ...] = ()
+    rent: Rent | None = None
+    notes: tuple[str, ...] = ()  # for whoever serves or checks it: nothing is wrong, and something is to be known
     path: Path | None = None
     digest: str = ""  # of the text and the overrides: two with one digest came from the same words
     variables: frozenset[str] = frozenset()  # names of the environment variables that ${…} took in

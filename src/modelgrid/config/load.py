@@ -28,6 +28,7 @@ from modelgrid.config.fields import (
     name_problem,
 )
 from modelgrid.config.literal import with_literals
+from modelgrid.config.llm_config import Read, is_llm_config, read_llm_config, without_tabs
 from modelgrid.config.overrides import apply_environment, apply_options, is_override
 from modelgrid.config.problem import ConfigError, ConfigProblem
 from modelgrid.config.variables import fill_in, masked
@@ -71,18 +72,20 @@ def load_text(
 
     With `checks_files` a file that is named and not there is a problem as well.
     """
-    document = read_document(text)
+    document = read_document(without_tabs(text))
+    beside = read_llm_config(document, environ) if is_llm_config(text, document) else Read()
     if document.problems and not document.values:
-        raise ConfigError(document.problems, path)
+        raise ConfigError(_in_order(document.problems, ()), path)
     apply_environment(document, environ)
     apply_options(document, overrides)
     taken = fill_in(document, environ)
-    secrets = tuple(sorted(taken.secrets))
+    secrets = tuple(sorted({*taken.secrets, *beside.secrets}))
     config = _config(document, (path.parent if path else Path()).absolute(), checks_files=checks_files)
     if document.problems:
         raise ConfigError(_in_order(document.problems, secrets), path)
     digest = _digest(text, environ, overrides)
-    return replace(config, path=path, digest=digest, variables=frozenset(taken.variables), secrets=secrets)
+    known = replace(config, path=path, digest=digest, variables=frozenset(taken.variables), secrets=secrets)
+    return replace(known, rent=beside.rent, notes=beside.notes)
 
 
 def _read(path: Path) -> str:

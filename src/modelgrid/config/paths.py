@@ -11,6 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
+LLM_CONFIG = "llm_config.json"  # in the folder where modelgrid is started
+PATH_VARIABLE = "CONFIG_PATH"  # or where this says
 _SOCKET_PATH_LIMIT = 100  # of 107 that Linux allows in a socket's address
 
 

@@ -7,6 +7,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+LEFT = 499  # nobody reads it; proxies' logs know the number
+
 
 class ServiceError(HTTPException):
     """A request that can't be served: becomes an OpenAI-shaped answer."""
@@ -63,6 +65,11 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     told = answer(ServiceError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
     told.headers.update(error.headers or {})
     return told
+
+
+async def answer_left(_request: Request, _error: Exception) -> Response:
+    """For whoever left before all of the request had come: nobody reads it, and it is no failure to be logged."""
+    return answer(ServiceError(LEFT, "the caller left"))
 
 
 async def answer_failure(_request: Request, error: Exception) -> Response:

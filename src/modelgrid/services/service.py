@@ -48,7 +48,7 @@ from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
@@ -59,6 +59,7 @@ from modelgrid.services.errors import (
     answer_failure,
     answer_http_exception,
     answer_invalid,
+    answer_left,
     answer_service_error,
 )
 from modelgrid.services.guard import Guard
@@ -176,6 +177,7 @@ class Service(ABC):
                 ServiceError: answer_service_error,
                 RequestValidationError: answer_invalid,
                 HTTPException: answer_http_exception,
+                ClientDisconnect: answer_left,
                 Exception: answer_failure,
             },
             lifespan=self._lifespan,

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from modelgrid.services import pictures
-from modelgrid.services.errors import ServiceError
+from modelgrid.services.errors import LEFT, ServiceError
 from modelgrid.services.film import Camera, Shot, Write
 from modelgrid.services.jobs import Claim, Gone, Jobs, Status
 from modelgrid.services.pictures import Size
-from modelgrid.services.work import LEFT, Caller, Turn
+from modelgrid.services.work import Caller, Turn
 
 BEGUN_LIMIT: Final = 3  # a job that ends its service each time is not begun for ever
 LOOK_S: Final = 5.0  # how often to look for jobs of a process that has died
@@ -140,7 +140,7 @@ class Studio:
             self._write(footage, coming)
             with claim.path(THUMBNAIL).open("wb") as thumbnail:
                 footage.pictures[0].save(thumbnail, format="WEBP")
-            coming.rename(claim.path(FILM))
+            claim.keep(coming, FILM)
         except FileNotFoundError:
             raise Gone from None
         except BaseException:

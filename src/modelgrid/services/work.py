@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from starlette.requests import Request
 
 from modelgrid.services.accelerator import give_back, is_out_of_memory
-from modelgrid.services.errors import ServiceError
+from modelgrid.services.errors import LEFT, ServiceError
 from modelgrid.services.meters import Meters
 
 I = TypeVar("I")  # noqa: E741  what a request brings
@@ -26,7 +26,6 @@ O = TypeVar("O")  # noqa: E741  what it gets
 T = TypeVar("T")
 
 IDLE_S = 10.0  # after so long without work, memory that is free goes back to the device and the system
-LEFT = 499  # nobody reads it; proxies' logs know the number
 
 
 class Left(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from modelgrid.services.service import Options, Service
 
@@ -43,6 +45,7 @@ class Echo(Service):
         return [
             APIRoute("/v1/echo", self.echo, methods=["POST"]),
             APIRoute("/v1/upload", self.upload, methods=["POST"]),
+            APIRoute("/v1/form", self.form, methods=["POST"]),
             APIRoute("/v1/things/{id}", self.thing, methods=["GET"]),
         ]
 
@@ -51,6 +54,9 @@ class Echo(Service):
 
     async def upload(self, file: UploadFile) -> dict[str, int]:
         return {"bytes": len(await file.read())}
+
+    async def form(self, request: Request) -> dict[str, int]:
+        return {"fields": len(await request.form())}
 
     async def thing(self, id: str) -> dict[str, str]:
         return {"id": id}
@@ -132,3 +138,23 @@ def test_requests_are_counted_by_route_and_not_by_id(client: TestClient) -> None
         if sample.name == "modelgrid_service_requests_total"
     }
     assert counted == {("/v1/things/{id}", "200"): 3, ("/v1/echo", "400"): 1, ("other", "404"): 1}
+
+
+def test_a_caller_who_leaves_amid_an_upload_is_no_failure(client: TestClient) -> None:
+    coming: list[Message] = [
+        {"type": "http.request", "body": b"--b\r\n", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    told: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/form", "headers": headers, "query_string": b""}
+    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]  # as ASGI has it
+    assert told[0]["status"] == 499
+    assert 'requests_total{path="/v1/form",status="499"} 1.0' in client.get("/metrics").text

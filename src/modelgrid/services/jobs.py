@@ -195,6 +195,13 @@ class Claim:
         """Where a file of the job lies, or is to be written. It goes with the job."""
         return self._folder / name
 
+    def keep(self, part: Path, name: str) -> None:
+        """What was written to `part` is a file of the job, and on the disk when this returns: a job that is told to be
+        completed has its film, whatever happens to the machine then."""
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.rename(self.path(name))
+
     def tell(self, **changes: Any) -> Job:
         """Write down how far it is. Raises Gone where it has been deleted."""
         with self._telling:

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import errno
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,16 @@ def test_a_film_of_the_length_and_size_asked_for_in_openais_shape(client: TestCl
     assert (part.status_code, part.text) == (206, "a cat")
     thumbnail = client.get(f"/v1/videos/{told['id']}/content?variant=thumbnail")
     assert (thumbnail.headers["content-type"], thumbnail.text) == ("image/webp", "WEBP a cat 7")
+
+
+def test_a_film_is_on_the_disk_before_its_job_is_told_to_be_completed(
+    client: TestClient, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    id = finished(client, create(client)["id"])["id"]
+    film, told = (jobs.path(id, name).stat().st_ino for name in (studio.FILM, "job.json"))
+    assert synced.index(film) < len(synced) - 1 - synced[::-1].index(told)
 
 
 def test_a_form_says_the_same_and_defaults_are_the_models(client: TestClient, service: Ready) -> None:

@@ -17,6 +17,7 @@ from modelgrid.api.audit import UNTOLD, Audited, audit_routes
 from modelgrid.api.control import Control
 from modelgrid.api.keys import group_routes, key_routes
 from modelgrid.api.problem import Problem, shape_problems
+from modelgrid.api.usage import usage_routes
 from modelgrid.spec import Event, LogLines, ModelName, Status, Why, Wish
 from modelgrid.spec.fit import Asked, Fit
 from modelgrid.spec.status import History
@@ -52,6 +53,7 @@ def create_app(control: Control, store: Store) -> FastAPI:
         key_routes(control, store),
         group_routes(control, store),
         audit_routes(store),
+        usage_routes(store),
     ):
         app.include_router(routes, prefix=PREFIX)
     app.include_router(_metrics(control))

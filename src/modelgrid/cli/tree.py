@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "config": ("modelgrid.cli.configuration:config", "Make, show and check the configuration."),
     "key": ("modelgrid.cli.key:key", "Create, list, rotate and revoke keys, and their groups."),
     "audit": ("modelgrid.cli.audit:audit", "Show who did what to keys and models."),
+    "usage": ("modelgrid.cli.usage:usage", "Show what was used, by whom, and what it cost."),
     "simulate": ("modelgrid.cli.simulate:simulate", "Simulate requests on machines, with the same planner."),
     "restart-workers": (
         "modelgrid.cli.restart_workers:restart_workers",

@@ -14,6 +14,7 @@ from modelgrid.config.fields import (
     MachineSection,
     ModelSection,
     ParametersSection,
+    PriceSection,
     RoutingSection,
     StorageSection,
     VirtualSection,
@@ -31,6 +32,7 @@ from modelgrid.spec import (
 )
 from modelgrid.spec.messages import quota_of
 from modelgrid.spec.source import PACKAGE, STAND_IN
+from modelgrid.spec.usage import Price
 
 
 def gateway_config(section: GatewaySection) -> GatewayConfig:
@@ -83,6 +85,7 @@ def model_spec(name: str, section: ModelSection, folder: Path) -> ModelSpec:
         memory_bytes=section.needs.memory,
         gpus=section.needs.gpus,
         main_bytes=section.needs.main_memory,
+        price=_price(section.price),
         priority=section.priority,
         sleep=section.sleep,
         scaling=_scaling(section),
@@ -171,6 +174,11 @@ def _source(written: str, folder: Path) -> str:
     path = _absolute(written, folder)
     is_path = written.startswith(("/", "./", "../", "~")) or written in (".", "..") or _exists(path)
     return str(path) if is_path else written
+
+
+def _price(section: PriceSection) -> Price | None:
+    price = Price(**section.model_dump())
+    return None if price == Price() else price
 
 
 def _scaling(section: ModelSection) -> Scaling:

@@ -82,6 +82,7 @@ class Config:
     virtual: tuple[VirtualSpec, ...] = ()
     rent: Rent | None = None
     notes: tuple[str, ...] = ()  # for whoever serves or checks it: nothing is wrong, and something is to be known
+    currency: str = ""  # of prices: a label
     path: Path | None = None
     digest: str = ""  # of the text and the overrides: two with one digest came from the same words
     variables: frozenset[str] = frozenset()  # names of the environment variables that ${…} took in

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
@@ -45,6 +45,7 @@ def show(config: Config) -> str:
                 "gpus": None if machine.gpus is None else _Json(json.dumps(machine.gpus)),  # also when it is empty
             },
             "storage": {"environments": _text(storage.environments), "models": _text(storage.models)},
+            "usage": {"currency": config.currency or None},
             "models": {str(spec.name): _model(spec) for spec in config.models},
             "virtual": {str(spec.name): _virtual(spec) for spec in config.virtual},
         }
@@ -73,6 +74,7 @@ def _model(spec: ModelSpec) -> dict[str, Any]:
             "target": spec.scaling.target,
             "slo": _objective(spec.scaling),
         },
+        "price": {} if spec.price is None else {n: p for n, p in asdict(spec.price).items() if p or n == "cached"},
         "priority": spec.priority or None,
         "sleep": spec.sleep,
         "limits": {

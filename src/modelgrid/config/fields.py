@@ -199,6 +199,7 @@ Sleep: TypeAlias = Annotated[
 Parameter: TypeAlias = Annotated[Text, AfterValidator(_parameter)]
 Json: TypeAlias = Annotated[Text, WithJsonSchema({})]  # JSON, as a text: see `literal`
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Money: TypeAlias = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 SessionPlace: TypeAlias = Annotated[Text, AfterValidator(_session)]
 Operation: TypeAlias = Annotated[Text, AfterValidator(_operation), WithJsonSchema({"enum": list(OPERATIONS)})]
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
@@ -361,6 +362,27 @@ class LimitsSection(_Section):
     )
 
 
+class PriceSection(_Section):
+    """What a model costs its callers, in `usage.currency`. A change holds for what is used from then on."""
+
+    input: Money = Field(default=0.0, description="A million tokens of prompts.")
+    output: Money = Field(default=0.0, description="A million tokens of answers.")
+    cached: Money | None = Field(
+        default=None, description="A million tokens of prompts that the engine's cache held. When absent: as `input`."
+    )
+    request: Money = Field(default=0.0, description="A request, however it ends.")
+    image: Money = Field(default=0.0, description="A picture.")
+    second: Money = Field(default=0.0, description="A second of sound or film, where the engine tells its length.")
+
+
+class UsageSection(_Section):
+    """How `modelgrid usage` tells what callers have used."""
+
+    currency: Annotated[Text, Field(max_length=12)] = Field(
+        default="", description="What prices are in: a label for reports (`USD`)."
+    )
+
+
 class ParametersSection(_Section):
     """What is done to the top-level fields of JSON requests, in this order: `strip`, `default`, `set`, `cap`. Values in
     quotes are texts; others are numbers, `true`, `false` or `null` where they look like it."""
@@ -429,6 +451,7 @@ class ModelSection(_Section):
     scaling: ScalingSection = Field(
         default=ScalingSection(), description="How many replicas, and when the last one goes."
     )
+    price: PriceSection = Field(default=PriceSection(), description="What it costs its callers, for reports of usage.")
     priority: int = Field(
         default=0,
         ge=-1000,
@@ -555,6 +578,7 @@ class ConfigFile(_Section):
     gateway: GatewaySection = Field(default=GatewaySection(), description="Where callers are served.")
     machine: MachineSection = Field(default=MachineSection(), description="What models may take.")
     storage: StorageSection = Field(default=StorageSection(), description="Where large things lie.")
+    usage: UsageSection = Field(default=UsageSection(), description="How what callers use is reported.")
     models: dict[Name, ModelSection] = Field(
         default={},
         description="The models by name. A name is what callers write in `model`; it may hold `/`, `:` and `.`.",

@@ -24,6 +24,7 @@ from modelgrid.config.fields import (
     MachineSection,
     ModelSection,
     StorageSection,
+    UsageSection,
     VirtualSection,
     name_problem,
 )
@@ -113,12 +114,14 @@ def _config(document: Document, folder: Path, *, checks_files: bool) -> Config:
     gateway = _section(document, "gateway", GatewaySection) or GatewaySection()
     machine = _section(document, "machine", MachineSection)
     storage = _section(document, "storage", StorageSection)
+    usage = _section(document, "usage", UsageSection) or UsageSection()
     return Config(
         gateway=gateway_config(gateway),
         machine=machine_config(machine or MachineSection()),
         storage=storage_config(storage or StorageSection(), folder),
         models=tuple(_models(document, folder, gateway.port, checks_files=checks_files)),
         virtual=tuple(_virtual(document)),
+        currency=usage.currency,
     )
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from modelgrid.config import show
 from modelgrid.config.paths import Paths
+from modelgrid.controller.accounting import Accounting
 from modelgrid.controller.calls import Calls
 from modelgrid.controller.fit import fit, spec_of
 from modelgrid.controller.keys import access_keys, key_groups
@@ -82,6 +83,7 @@ from modelgrid.spec import (
 )
 from modelgrid.spec.fit import Asked, Fit
 from modelgrid.spec.messages import FromWorker
+from modelgrid.spec.usage import Tariff
 from modelgrid.store import Saved, Store, StoreError
 from modelgrid.telemetry import redacted
 
@@ -122,6 +124,7 @@ class Controller:
         self._link = Link(self._heard, self._lost)
         self._traffic = Traffic(settings.config.gateway.workers, clock())
         self._totals = Totals()
+        self._accounting = Accounting(store, self._tariff, clock)
         self._pulses = Pulses()
         self._measured = Measured(store.runs())
         self._sizes = Sizes(launches.models, self.wake, clock, lambda: launches.machine, self._measured)
@@ -222,6 +225,7 @@ class Controller:
     async def run(self) -> None:
         """Lap after lap, until `stop` has been called and the last replica is gone. Cancelled, it leaves replicas
         as they are."""
+        accounting = asyncio.create_task(self._accounting.run())
         try:
             async with self._link.listen(self._paths.link_socket):
                 while True:
@@ -232,6 +236,9 @@ class Controller:
                         async with asyncio.timeout(self._pause_s()):  # wait_for may lose a cancellation
                             await self._woken.wait()
         finally:
+            accounting.cancel()
+            await asyncio.wait([accounting])
+            self._accounting.close()
             await self._calls.close()
             await self._probes.close()
             await self._turns.close()
@@ -600,6 +607,7 @@ class Controller:
             case Hello():
                 self._traffic.join(worker, now)
                 self._totals.join(worker)
+                self._accounting.join(worker, message.incarnation)
                 log.info("worker.joined", worker=worker)
             case Demand():
                 if self._traffic.demand(worker, message, now):
@@ -608,6 +616,7 @@ class Controller:
                 self._traffic.load(worker, message, now)
                 self._pulses.load(message)
                 self._totals.take(worker, message.meters)
+                self._accounting.take(worker, message.used)
                 if any(replica.state is State.DRAINING for replica in self._replicas):
                     self.wake()
             case Outcome():
@@ -618,9 +627,15 @@ class Controller:
     def _lost(self, worker: str) -> None:
         self._traffic.leave(worker)
         self._totals.leave(worker)
+        self._accounting.leave(worker)
         log.info("worker.left", worker=worker)
 
     # lookups
+
+    def _tariff(self) -> Tariff:
+        config = self._settings.config
+        prices = {str(spec.name): spec.price for spec in config.models if spec.price is not None}
+        return Tariff(prices, config.currency)
 
     def _spec(self, model: str) -> ModelSpec:
         for spec in self._settings.config.models:

@@ -298,7 +298,7 @@ class Gateway:
         """A request that never became one of a model's."""
         meters = self.board.meters
         meters.failed("", answer.kind, answer.code)
-        meters.of("", found.operation, "").done(answer.status, 0.0)
+        meters.turned_away(found.operation, answer.status)
         reply.refuse(answer)
 
     # What is answered here.

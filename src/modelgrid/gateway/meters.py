@@ -9,13 +9,12 @@ from math import inf
 from typing import Final
 
 from modelgrid.gateway import answers
+from modelgrid.gateway.accounts import CALLER_LEFT as CALLER_LEFT
+from modelgrid.gateway.accounts import OTHER, Accounts
 from modelgrid.gateway.tally import Tallies
 from modelgrid.spec import metrics
 from modelgrid.spec.messages import Series
 from modelgrid.spec.metrics import Metric
-
-CALLER_LEFT: Final = 499  # the status of a request whose caller left before its answer's end: nginx's number for it
-OTHER: Final = "other"  # stands for the keys that are beyond the limit
 
 METERS: Final = 10_000  # for more, the key is "other"
 METERS_A_SNAPSHOT: Final = 500  # so that it takes 3 ms, and a Load is a line of some 200 KB; the rest comes next
@@ -160,6 +159,7 @@ class Meters:
 
     def __init__(self, worker: str, limit: int = METERS) -> None:
         self.tallies = Tallies()  # what isn't a metric, but what scaling asks
+        self.accounts = Accounts()  # and what is paid for
         self._limit = limit
         self._meters: dict[tuple[str, str, str], Meter] = {}
         self._times: dict[tuple[str, str], _Times] = {}
@@ -178,6 +178,11 @@ class Meters:
     def failed(self, model: str, kind: str, code: str) -> None:
         """A caller was told an error of ours: `kind` is `answers.REQUEST`, `SERVER` or `ENGINE`."""
         self._one(metrics.ERRORS, (model, code, _WHO[kind]))[0] += 1
+
+    def turned_away(self, operation: str, status: int) -> None:
+        """A request has ended that never became one of a model's: nobody is told whose it was."""
+        self.of("", operation, "").done(status, 0.0)
+        self.accounts.of("", "", operation).close(status, 0.0)
 
     def retried(self, model: str) -> None:
         """A request is sent once more."""
@@ -211,13 +216,14 @@ class Meters:
     @property
     def is_told(self) -> bool:
         """Nothing has changed since the last snapshot, but perhaps connections."""
-        return not self._changed and not self._rare_changed and self.tallies.is_told
+        return not self._changed and not self._rare_changed and self.tallies.is_told and self.accounts.is_told
 
     def resend(self) -> None:
         """Who is told now knows nothing: the next snapshots have everything."""
         for meter in self._meters.values():
             meter.touch()
         self._rare_changed = dict.fromkeys(self._rare)
+        self.accounts.resend()
 
     def _make(self, model: str, operation: str, key_name: str) -> Meter:
         if len(self._meters) >= self._limit and key_name != OTHER:

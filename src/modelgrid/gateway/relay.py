@@ -12,15 +12,16 @@ from time import monotonic
 
 from modelgrid.gateway import answers
 from modelgrid.gateway.access import Caller
+from modelgrid.gateway.accounts import CALLER_LEFT
 from modelgrid.gateway.affinity import PRIME
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import BodyError
 from modelgrid.gateway.choose import pick
 from modelgrid.gateway.endpoints import Act, Found
 from modelgrid.gateway.exchange import EngineHead, Loss
-from modelgrid.gateway.meters import CALLER_LEFT
 from modelgrid.gateway.options import ATTEMPTS
 from modelgrid.gateway.passes import Passes
+from modelgrid.gateway.paying import PICTURES, pay_rest, usage_of_answer, usage_of_stream
 from modelgrid.gateway.progress import offer_progress, without_encoding
 from modelgrid.gateway.reply import EngineTrouble, Reply
 from modelgrid.gateway.request import Request
@@ -69,6 +70,7 @@ class Relay:
     _tally: Tally | None = None  # of the model that it was last a request for
     _usage: UsageOfAnswer | UsageOfStream | None = None
     _is_stream = False
+    _is_broken = False  # the answer has begun, and ended before its end
     _needs_end = False  # only its last event tells whether the stream is whole
     _tail = b""  # of such a stream
 
@@ -184,6 +186,9 @@ class Relay:
         if status >= 400 and self._goes_elsewhere(head):
             return
         usage = read_usage(body) if status == 200 else None
+        if status == 200 and (usage is None or self._found.operation in PICTURES):
+            self._usage = heard = usage_of_answer(self._found.operation)
+            heard.add(body)
         self._board.replicas.finish(self._lane.model)
         self._end(status, usage)
         try:
@@ -200,9 +205,9 @@ class Relay:
         self._is_stream = head.is_events
         self._usage = None
         if head.is_events:
-            self._usage = UsageOfStream()
+            self._usage = usage_of_stream(self._found.operation)
         elif head.status == 200 and head.type == b"application/json":
-            self._usage = UsageOfAnswer()
+            self._usage = usage_of_answer(self._found.operation)
         is_cuttable = head.ends_by_close and head.is_events and head.status == 200
         self._needs_end = is_cuttable and self._found.operation in _ENDS_BY_EVENT
         self._tail = b""
@@ -519,6 +524,7 @@ class Relay:
     def _break_off(self, kind: str, code: str, why: str) -> None:
         self._board.meters.failed(self._lane.model, kind, code)
         if not self._is_over:
+            self._is_broken = True
             self._end(self._status)
         self._reply.break_off(kind, code, why)
 
@@ -538,7 +544,8 @@ class Relay:
         now = monotonic()
         duration_s = now - self._began_at
         operation = self._found.operation
-        meter = self._named_lane.meter(operation, self._caller)
+        books = self._named_lane.books(operation, self._caller)
+        meter = books.meter
         tally = self._tally
         if usage is None:
             meter.done(status, duration_s, self._first_byte_s)
@@ -548,6 +555,14 @@ class Relay:
                 tally.spend(usage.input, usage.output)
         if tally is not None and status == 200 and not self._first_byte_s and operation not in _BY_TOKENS:
             tally.begin(duration_s)
+        account = books.account
+        if self._lane is not self._named_lane:  # behind a virtual model: the real one is paid for
+            account = self._lane.books(operation, self._caller).account
+        account.close(status, duration_s, self._is_broken)
+        if usage is not None and not usage.is_estimated:
+            account.spend(usage.input, usage.output, usage.cached)
+        if self._usage is not None and self._status == 200:
+            pay_rest(account, operation, self._usage, usage, self._body)
         if self._passes is not None:
             self._passes.settle(0 if usage is None else usage.input + usage.output, now)
 

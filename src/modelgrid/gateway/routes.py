@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from modelgrid.gateway.access import Access, Caller
+from modelgrid.gateway.accounts import Account
 from modelgrid.gateway.affinity import Affinity, affinity
 from modelgrid.gateway.body import Edits
 from modelgrid.gateway.ledger import Ledger
@@ -68,12 +69,22 @@ class Destination:
         return edits
 
 
+class Books:
+    """Where requests are counted: for metrics, and for what is paid."""
+
+    __slots__ = ("account", "meter")
+
+    def __init__(self, meter: Meter, account: Account) -> None:
+        self.meter = meter
+        self.account = account
+
+
 class Lane:
     """One route of one table."""
 
     __slots__ = (
+        "_books",
         "_meters",
-        "_own_meters",
         "affinity",
         "gate",
         "model",
@@ -98,18 +109,19 @@ class Lane:
         self.options: Options | None = None  # the models behind a virtual one
         self.tally: Tally = meters.tallies.of(route.model)
         self._meters = meters
-        self._own_meters: dict[tuple[str, Caller | None], Meter] = {}
+        self._books: dict[tuple[str, Caller | None], Books] = {}
 
     def __repr__(self) -> str:
         return f"Lane({self.model!r})"
 
-    def meter(self, operation: str, caller: Caller | None) -> Meter:
+    def books(self, operation: str, caller: Caller | None) -> Books:
         """Where requests of `caller` are counted."""
-        meter = self._own_meters.get((operation, caller))
-        if meter is None:
+        books = self._books.get((operation, caller))
+        if books is None:
             meter = self._meters.of(self.model, operation, caller.name if caller else "")
-            self._own_meters[operation, caller] = meter
-        return meter
+            account = self._meters.accounts.of(caller.id if caller else "", self.model, operation)
+            books = self._books[operation, caller] = Books(meter, account)
+        return books
 
 
 class Routes:

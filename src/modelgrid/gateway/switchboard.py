@@ -199,6 +199,9 @@ class Switchboard:
             load = self.replicas.load(self.routes.number)
             told = self.meters.tallies.settle()
             meters = self.meters.snapshot(self.connections) if with_meters else ()
+            used = self.meters.accounts.settle() if with_meters else ()
             self.link.send(
-                msgspec.structs.replace(load, meters=meters, arrived=told.arrived, ttft=told.ttft, tokens=told.tokens)
+                msgspec.structs.replace(
+                    load, meters=meters, arrived=told.arrived, ttft=told.ttft, tokens=told.tokens, used=used
+                )
             )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelgrid.gateway import answers
+from modelgrid.gateway.accounts import CALLER_LEFT
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.exchange import Loss
-from modelgrid.gateway.meters import CALLER_LEFT
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.upload import Upload
@@ -50,7 +50,7 @@ class UploadRelay(Relay):
             super().leave()
         elif not self._is_over:
             self._is_over = True
-            self._board.meters.of("", self._found.operation, "").done(CALLER_LEFT, 0.0)
+            self._board.meters.turned_away(self._found.operation, CALLER_LEFT)
 
     def stop(self) -> None:
         """The worker ends now."""

@@ -13,13 +13,16 @@ EVENT_LIMIT_BYTES: Final = 1 << 20  # what a longer one says isn't read
 class UsageOfAnswer:
     """Of an answer in parts: what it says stands near its end."""
 
-    __slots__ = ("_tail",)
+    __slots__ = ("_tail", "images", "size")
 
     def __init__(self) -> None:
+        self.images = 0  # that were seen to go by: see `PicturesOfAnswer`
+        self.size = 0
         self._tail = b""
 
     def add(self, data: bytes) -> None:
         """The next bytes of the answer, with or without the frames of chunked coding."""
+        self.size += len(data)
         self._tail = data[-_TAIL_BYTES:] if len(data) >= _TAIL_BYTES else (self._tail + data)[-_TAIL_BYTES:]
 
     @property
@@ -27,14 +30,20 @@ class UsageOfAnswer:
         """What the answer said."""
         return read_usage(self._tail) or read_usage(_FRAME.sub(b"", self._tail))
 
+    @property
+    def tail(self) -> bytes:
+        """Its last bytes: all of one that isn't long."""
+        return self._tail
+
 
 class UsageOfStream:
     """Of a stream of events. Holds an event while it isn't complete, and the two that told something."""
 
-    __slots__ = ("_first", "_last", "_partial", "events")
+    __slots__ = ("_first", "_last", "_partial", "events", "images")
 
     def __init__(self) -> None:
         self.events = 0
+        self.images = 0  # as above
         self._partial = b""
         self._first = b""
         self._last = b""
@@ -77,6 +86,47 @@ class UsageOfStream:
             at = data.find(b'"usage"')
             self._first = _line(data, at) if _FULL.match(data, at) else self._last
 
+
+class PicturesOfAnswer(UsageOfAnswer):
+    """And of the pictures in it: bytes in base64, or addresses. Neither can hold what is looked for."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = b""
+
+    def add(self, data: bytes) -> None:
+        """See `UsageOfAnswer`."""
+        super().add(data)
+        self.images += _count(_PICTURE, self._seen, data)
+        self._seen = (self._seen + data)[-_MARK_BYTES:]
+
+
+class PicturesOfStream(UsageOfStream):
+    """And of its pictures that are complete: the ones before show how far it is."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = b""
+
+    def add(self, data: bytes) -> None:
+        """See `UsageOfStream`."""
+        super().add(data)
+        self.images += _count(_COMPLETED, self._seen, data)
+        self._seen = (self._seen + data)[-_MARK_BYTES:]
+
+
+def _count(mark: re.Pattern[bytes], seen: bytes, data: bytes) -> int:
+    """Marks that end in `data`; they may have begun in what was `seen` before it."""
+    return sum(found.end() > len(seen) for found in mark.finditer(seen + data))
+
+
+_PICTURE: Final = re.compile(rb'"(?:b64_json|url)"[ \t]*:[ \t]*"')
+_COMPLETED: Final = re.compile(rb'"type"[ \t]*:[ \t]*"image_(?:generation|edit)\.completed"')
+_MARK_BYTES: Final = 64  # more than any of them has
 
 _TAIL_BYTES: Final = 16 << 10
 _LARGER_THAN_AN_EVENT: Final = 600

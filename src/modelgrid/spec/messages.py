@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from modelgrid.spec.usage import Used
+
 FIRST_BYTES: Final = 64  # times to a first byte, of one model, that a Load tells: the newest
 SLOTS: Final = 16_383  # numbers from 1 under which workers count together: for keys, models and replicas, all in one
 
@@ -165,6 +167,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 
     worker: str
     pid: int
+    incarnation: str = ""  # of this process alone: what it has used is counted since it began
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True, tag="demand"):
@@ -199,6 +202,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     ttft: dict[str, tuple[float, ...]] = {}  # times to a stream's first byte, and to whole answers of what has no
     # tokens to stream: embeddings, pictures; the newest FIRST_BYTES of them
     tokens: dict[str, tuple[int, int]] = {}  # input and output, of requests that ended; estimated where nobody told
+    used: tuple[Used, ...] = ()  # what has changed since the last Load; everything on a new link
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NewType
 
 from modelgrid.spec.messages import Parameters, Quota, Routing, Virtual
+from modelgrid.spec.usage import Price
 
 ModelName = NewType("ModelName", str)
 ReplicaId = NewType("ReplicaId", str)
@@ -59,6 +60,7 @@ class ModelSpec:
     memory_bytes: int | None = None  # None: estimated from the weights
     gpus: float | None = None  # see `Need.gpus`
     main_bytes: int | None = None  # main memory beside its GPUs; None: the engine knows
+    price: Price | None = None  # None: it costs nothing
     priority: int = 0  # a higher one gets memory first, and is made to give it up last
     sleep: int | None = None  # the level at which it may sleep, instead of being stopped, when room is needed
     scaling: Scaling = Scaling()
@@ -120,6 +122,7 @@ _ELSEWHERE = frozenset(
         "stop_grace_s",
         "memory_bytes",
         "main_bytes",
+        "price",
         "priority",
     }
 )

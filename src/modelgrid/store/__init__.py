@@ -13,6 +13,8 @@ from modelgrid.store.keys import (
 from modelgrid.store.memory import MemoryStore
 from modelgrid.store.sqlite import SqliteStore, open_store
 from modelgrid.store.store import DEEDS_KEPT, DEEDS_KEPT_S, EVENTS_KEPT, RUNS_KEPT, Run, Saved, Store, StoreError
+from modelgrid.store.usage import USAGE_KEPT_S, Told, UsageAsked, UsageRow
+from modelgrid.store.usage_report import tell_usage, usage_as_csv
 
 __all__ = [
     "DEEDS_KEPT",
@@ -20,6 +22,7 @@ __all__ = [
     "EVENTS_KEPT",
     "EVERYTHING",
     "RUNS_KEPT",
+    "USAGE_KEPT_S",
     "Grant",
     "GroupInUse",
     "KeyIsOver",
@@ -31,7 +34,12 @@ __all__ = [
     "SqliteStore",
     "Store",
     "StoreError",
+    "Told",
     "UnknownGroup",
     "UnknownKey",
+    "UsageAsked",
+    "UsageRow",
     "open_store",
+    "tell_usage",
+    "usage_as_csv",
 ]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterable
 
 from modelgrid.spec import Deed, Event, ModelName, Quota, ReplicaId, Wish
+from modelgrid.spec.usage import Tariff
+from modelgrid.store import usage
 from modelgrid.store.keys import (
     EVERYTHING,
     Grant,
@@ -36,6 +39,8 @@ class MemoryStore:
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._runs: dict[ReplicaId, Run] = {}
         self._secret = secrets.token_bytes(32)
+        self._used = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)  # sums are its trade
+        self._used.executescript(usage.TABLES)
         self._version = 0
         self._lock = threading.Lock()
 
@@ -148,6 +153,26 @@ class MemoryStore:
         with self._lock:
             wanted = [event for event in self._events if model is None or event.model == model]
         return wanted[-limit:] if limit > 0 else []
+
+    def write_usage(self, told: Iterable[usage.Told], now: float, tariff: Tariff) -> None:
+        self._check()
+        with self._lock:
+            usage.write(self._used, told, now, tariff)
+
+    def forget_usage(self, now: float, living: Iterable[str]) -> None:
+        self._check()
+        with self._lock:
+            usage.forget(self._used, now, living)
+
+    def usage(self, asked: usage.UsageAsked) -> list[usage.UsageRow]:
+        self._check()
+        with self._lock:
+            return usage.rows(self._used, asked)
+
+    def currency(self) -> str:
+        self._check()
+        with self._lock:
+            return usage.currency(self._used)
 
     def secret(self) -> bytes:
         self._check()

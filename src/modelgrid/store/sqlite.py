@@ -16,6 +16,8 @@ import msgspec
 
 from modelgrid.spec import Deed, Event, Failures, Former, ModelName, Quota, Replica, Scope, Wish
 from modelgrid.spec.reason import Reason
+from modelgrid.spec.usage import Tariff
+from modelgrid.store import usage
 from modelgrid.store.keys import (
     EVERYTHING,
     Grant,
@@ -77,6 +79,7 @@ _MIGRATIONS: Final = (
         what TEXT NOT NULL, target TEXT NOT NULL, outcome TEXT NOT NULL
     );
     """,
+    usage.TABLES,
 )
 _NEXT_STEP: Final = "move it away and start again: running engines are found and adopted"
 
@@ -242,6 +245,22 @@ class SqliteStore:
             else:
                 rows = db.execute(f"{columns} WHERE model = ? {newest}", (model, max(limit, 0))).fetchall()
             return [_event(*row) for row in reversed(rows)]
+
+    def write_usage(self, told: Iterable[usage.Told], now: float, tariff: Tariff) -> None:
+        with self._writing() as db:
+            usage.write(db, told, now, tariff)
+
+    def forget_usage(self, now: float, living: Iterable[str]) -> None:
+        with self._writing() as db:
+            usage.forget(db, now, living)
+
+    def usage(self, asked: usage.UsageAsked) -> list[usage.UsageRow]:
+        with self._reading() as db:
+            return usage.rows(db, asked)
+
+    def currency(self) -> str:
+        with self._reading() as db:
+            return usage.currency(db)
 
     def secret(self) -> bytes:
         return self._secret

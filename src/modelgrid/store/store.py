@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelgrid.spec import Deed, Event, Failures, ModelName, Quota, Replica, ReplicaId, Wish
+from modelgrid.spec.usage import Tariff
 from modelgrid.store.keys import EVERYTHING, Grant, KeyRecord
+from modelgrid.store.usage import Told, UsageAsked, UsageRow
 
 EVENTS_KEPT = 10_000
 RUNS_KEPT = 1_000
@@ -118,6 +120,23 @@ class Store(Protocol):
 
     def events(self, model: str | None, limit: int) -> list[Event]:
         """The newest `limit` events of `model` (None: of all), in the order in which they were recorded."""
+        ...
+
+    def write_usage(self, told: Iterable[Told], now: float, tariff: Tariff) -> None:
+        """Add what is new of what workers tell to the sums of this hour, by this tariff. Told again it adds nothing."""
+        ...
+
+    def forget_usage(self, now: float, living: Iterable[str]) -> None:
+        """Drop what is older than `USAGE_KEPT_S`, and what was told by workers that aren't among the `living`: one of
+        them that told more would be counted twice."""
+        ...
+
+    def usage(self, asked: UsageAsked) -> list[UsageRow]:
+        """The sums of the hours that are asked for, the oldest first."""
+        ...
+
+    def currency(self) -> str:
+        """What costs are in, as it was last written; empty where nothing was."""
         ...
 
     def secret(self) -> bytes:

@@ -236,7 +236,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date_and_loses_nothing(fi
     again = open_store(first_version)
     assert again.keys()[-1] == limited
     with sqlite3.connect(first_version) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (6,)
+        assert db.execute("PRAGMA user_version").fetchone() == (7,)
 
 
 # What the fifth version left behind, with the keys that it could make.

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from modelgrid.gateway import answers
-from modelgrid.gateway.meters import CALLER_LEFT, METERS_A_SNAPSHOT, Meters
+from modelgrid.gateway.accounts import CALLER_LEFT
+from modelgrid.gateway.meters import METERS_A_SNAPSHOT, Meters
 from modelgrid.spec import metrics
 from modelgrid.spec.messages import Load, Series, decode_from_worker, encode
 from modelgrid.spec.metrics import Metric

@@ -69,7 +69,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], Usage | None]] = {
         {"text": "hi", "usage": {"type": "tokens", "input_tokens": 14, "output_tokens": 45, "total_tokens": 59}},
         Usage(14, 45),
     ),
-    "seconds": ({"text": "hi", "usage": {"type": "duration", "seconds": 9}}, None),
+    "seconds": ({"text": "hi", "usage": {"type": "duration", "seconds": 9}}, Usage(media_s=9.0)),
     "nothing": ({"text": "hi"}, None),
     "null": ({"text": "hi", "usage": None}, None),
     "count_tokens": ({"input_tokens": 3}, None),

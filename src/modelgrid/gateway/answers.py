@@ -158,6 +158,55 @@ def no_access(was_sent: bool) -> Answer:
     return error(401, REQUEST, message, "invalid_api_key", headers=(("www-authenticate", "Bearer"),))
 
 
+def key_is_over(key: str) -> Answer:
+    """A key that has ended by itself, or a secret of it from before it was rotated."""
+    message = (
+        f"cannot let this request in: the key {key!r} has expired, or was rotated and this is its former secret"
+        f" (send its newest; or modelgrid key rotate {key} --expires 30d makes one)"
+    )
+    return error(401, REQUEST, message, "key_expired", headers=(("www-authenticate", "Bearer"),))
+
+
+def key_in_url() -> Answer:
+    """What looks like a key of ours, where everybody can read it."""
+    message = (
+        "cannot let this request in: a key in the URL is never read, as URLs stand in logs and histories"
+        " (rotate that key: modelgrid key rotate NAME; and send it as 'Authorization: Bearer KEY')"
+    )
+    return error(401, REQUEST, message, "key_in_url", headers=(("www-authenticate", "Bearer"),))
+
+
+def missing_scope(key: str, scopes: Iterable[str], needed: Iterable[str]) -> Answer:
+    """A key that is for something else."""
+    wanted = sorted(needed)
+    message = (
+        f"cannot let this request in: it needs a key of the scope {' or '.join(wanted)}, and the key {key!r} has"
+        f" {' and '.join(sorted(scopes))} (make one: modelgrid key create NAME --scope {wanted[-1]})"
+    )
+    return error(403, REQUEST, message, "missing_scope")
+
+
+def operation_not_allowed(key: str, asked_for: str, operations: Iterable[str]) -> Answer:
+    """A key that is for other operations."""
+    message = f"cannot use {asked_for}: the key {key!r} is for {', '.join(sorted(operations))} only (send another key)"
+    return error(403, REQUEST, message, "operation_not_allowed")
+
+
+def not_ours(why: str) -> Answer:
+    """The control API without keys, asked by what may be a page or a proxy."""
+    message = (
+        f"cannot let this request in: without keys only programs of this machine may use the control API, and {why}"
+        " (make a key and send it: modelgrid key create NAME --scope admin)"
+    )
+    return error(403, REQUEST, message, "not_nearby")
+
+
+def control_body_too_large(limit_bytes: int) -> Answer:
+    """More than the control API takes."""
+    message = f"cannot take the request's body: the control API takes {format_bytes(limit_bytes)} (send less)"
+    return error(413, REQUEST, message, "body_too_large")
+
+
 def not_nearby(why: str) -> Answer:
     """No key is asked for, and it may come from elsewhere: from a page in a browser, above all."""
     message = (

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from modelgrid.gateway import answers
+from modelgrid.gateway.endpoints import Found
 from modelgrid.gateway.exchange import EngineHead, Loss
 from modelgrid.gateway.reply import Reply
+from modelgrid.gateway.request import Head
 from modelgrid.gateway.upstream import Origin, Pool, Upstream
+from modelgrid.spec.messages import ANYONE, BY
+
+CONTROL_BYTES: Final = 1 << 20  # of a request's body
+
+
+def control_head(found: Found, head: Head, length: int) -> bytes:
+    """A request's head, made anew: of the caller's own no header goes on that it could say something else by."""
+    by = ANYONE if head.caller is None else head.caller.id
+    lines = [
+        b"%b %b%b HTTP/1.1\r\n" % (found.verb, found.path, head.query),
+        b"host: controller\r\nconnection: close\r\n",
+        b"%b: %b\r\n" % (BY, by.encode()),
+        b"accept: %b\r\n" % head.read.get(b"accept", b"*/*"),
+    ]
+    if length:
+        kind = head.read.get(b"content-type", b"application/octet-stream")
+        lines.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (kind, length))
+    elif found.verb != b"GET":
+        lines.append(b"content-length: 0\r\n")
+    return b"%b\r\n" % b"".join(lines)
 
 
 class ControlRequest:
@@ -15,11 +38,14 @@ class ControlRequest:
 
     takes_chunks = False
 
-    def __init__(self, pool: Pool, tasks: set[asyncio.Task[Upstream | Loss]], reply: Reply, head: bytes) -> None:
+    def __init__(
+        self, pool: Pool, tasks: set[asyncio.Task[Upstream | Loss]], reply: Reply, head: bytes, body: bytes = b""
+    ) -> None:
         self._pool = pool
         self._tasks = tasks  # connections that are being made
         self._reply = reply
         self._head = head
+        self._body = body
         self._upstream: Upstream | None = None
         self._is_over = False
 
@@ -120,4 +146,4 @@ class ControlRequest:
             self._reply.refuse(answers.controller_away())
         else:
             self._upstream = result
-            result.send(self, self._head, b"")
+            result.send(self, self._head, self._body)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
+from modelgrid.spec import Scope
 from modelgrid.spec.operations import (
     CHAT,
     CLASSIFY,
@@ -46,13 +47,15 @@ class Act(StrEnum):
     MODELS = "models"
     MODEL = "model"  # the model stands in the path
     CONTROL = "control"  # the controller's answer
+    ADMIN = "admin"  # the same, of the control API
     HEALTH = "health"
     ROOT = "root"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row. ``{model}`` ends a path and matches slashes too; ``{id}`` is one segment of it."""
+    """One row. ``{model}`` ends a path and matches slashes too; ``{id}`` is one segment of it. ``{rest}`` ends it as
+    well: segments that are what they look like, with nothing to be resolved on the way."""
 
     method: str  # HEAD works where GET does
     path: str
@@ -105,16 +108,35 @@ ENDPOINTS: Final = (
     Endpoint("GET",    "/v1/models",                    Act.MODELS),
     Endpoint("GET",    "/v1/models/{model}",            Act.MODEL),
     Endpoint("GET",    "/metrics",                      Act.CONTROL),
+    Endpoint("GET",    "/control/v1/{rest}",            Act.ADMIN),
+    Endpoint("POST",   "/control/v1/{rest}",            Act.ADMIN),
+    Endpoint("PUT",    "/control/v1/{rest}",            Act.ADMIN),
+    Endpoint("DELETE", "/control/v1/{rest}",            Act.ADMIN),
     Endpoint("GET",    "/health",                       Act.HEALTH, open=True),
     Endpoint("GET",    "/",                             Act.ROOT,   open=True),
 )
 # fmt: on
 
 
+_OF_CALLERS: Final = frozenset({Scope.CALLER})
+_SCOPES: Final = {Act.CONTROL: frozenset({Scope.METRICS, Scope.ADMIN}), Act.ADMIN: frozenset({Scope.ADMIN})}
+
+
 class Found:
     """What a method and a path mean, and how the engine is asked."""
 
-    __slots__ = ("act", "endpoint", "is_anthropic", "is_relayed", "is_rooted", "model", "operation", "path", "verb")
+    __slots__ = (
+        "act",
+        "endpoint",
+        "is_anthropic",
+        "is_relayed",
+        "is_rooted",
+        "model",
+        "operation",
+        "path",
+        "scopes",
+        "verb",
+    )
 
     def __init__(self, endpoint: Endpoint, path: str, model: str = "") -> None:
         self.endpoint = endpoint
@@ -129,6 +151,7 @@ class Found:
         if endpoint.act is Act.PLAIN:
             self.path = b"/chat/completions"
         self.is_anthropic = endpoint.path.startswith("/v1/messages")
+        self.scopes = _SCOPES.get(endpoint.act, _OF_CALLERS)  # a key needs one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +183,17 @@ def find_endpoint(method: str, path: str) -> Found | WrongMethod | None:
 def _pattern(path: str) -> re.Pattern[str]:
     # An id is what ids are made of, and no dots alone: a path that means another one to an engine is not in the table.
     pattern = (
-        re.escape(path).replace(r"\{id\}", r"(?!\.+/?$|\.+/)[A-Za-z0-9._~:-]+").replace(r"\{model\}", "(?P<model>.+)")
+        re.escape(path)
+        .replace(r"\{id\}", r"(?!\.+/?$|\.+/)[A-Za-z0-9._~:-]+")
+        .replace(r"\{model\}", "(?P<model>.+)")
+        .replace(r"\{rest\}", f"{_SEGMENT}(?:/{_SEGMENT})*")
     )
-    return re.compile(pattern if "{model}" in path or path == "/" else f"{pattern}/?")
+    is_whole = "{model}" in path or "{rest}" in path or path == "/"
+    return re.compile(pattern if is_whole else f"{pattern}/?")
+
+
+# No empty one, and none of dots alone, spelled as they are or percent-encoded: those mean another path to somebody.
+_SEGMENT: Final = r"(?!(?:\.|%2[eE])+(?:/|$))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+"
 
 
 _PATTERNS: Final = {row.path: _pattern(row.path) for row in ENDPOINTS}

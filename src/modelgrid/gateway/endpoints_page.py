@@ -6,8 +6,9 @@ import sys
 import textwrap
 from typing import Final
 
-from modelgrid.gateway.endpoints import ENDPOINTS, Act, Endpoint
+from modelgrid.gateway.endpoints import ENDPOINTS, Act, Endpoint, Found
 from modelgrid.gateway.request import CREDENTIALS, HOP_BY_HOP, NOT_FORWARDED
+from modelgrid.spec import Scope
 
 _INTRODUCTION: Final = """\
 # Endpoints
@@ -90,6 +91,7 @@ _ANSWERS: Final = {
     Act.MODELS: "the models that the caller may use, and their state",
     Act.MODEL: "one of them",
     Act.CONTROL: "[metrics](metrics.md) of all workers",
+    Act.ADMIN: "the [control API](../how-to/keys.md#the-control-api)",
     Act.HEALTH: "200 while the worker serves",
     Act.ROOT: "this list",
 }
@@ -104,7 +106,7 @@ def reference() -> str:
         "A model is asked only for operations that it serves: `operations` in `GET /v1/models` says which.\n\n"
         "| method | path | operation | where the model stands | streams | uploads |\n"
         f"| --- | --- | --- | --- | --- | --- |\n{''.join(map(_row, models))}"
-        "\n## Of modelgrid\n\n| method | path | answers | asks for a key |\n| --- | --- | --- | --- |\n"
+        "\n## Of modelgrid\n\n| method | path | answers | asks for a key of scope |\n| --- | --- | --- | --- |\n"
         + "".join(map(_own, own))
         + _TAIL.format(headers=_headers())
     )
@@ -120,7 +122,8 @@ def _row(row: Endpoint) -> str:
 
 
 def _own(row: Endpoint) -> str:
-    return f"| {row.method} | `{row.path}` | {_ANSWERS[row.act]} | {'' if row.open else 'yes'} |\n"
+    scopes = "" if row.open else " or ".join(f"`{scope}`" for scope in Scope if scope in Found(row, row.path).scopes)
+    return f"| {row.method} | `{row.path}` | {_ANSWERS[row.act]} | {scopes} |\n"
 
 
 def _yes(value: bool) -> str:

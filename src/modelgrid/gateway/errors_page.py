@@ -88,6 +88,12 @@ ROWS: Final = (
         "Ask a model that does: the message names some. `operations` corrects what a model is believed to serve.",
     ),
     Row(401, "invalid_api_key", REQUEST, "No key was sent, or one that is not known.", "`modelgrid key create NAME`"),
+    Row(401, "key_expired", REQUEST, "The key has ended, or was rotated.", "Send its newest secret, or another key."),
+    Row(
+        401, "key_in_url", REQUEST, "A key stands in the URL, and none in a header.", "Rotate it; send it as a header."
+    ),
+    Row(403, "missing_scope", REQUEST, "The key is for something else.", "The message names the scope that is needed."),
+    Row(403, "operation_not_allowed", REQUEST, "The key is for other operations.", "The message names them."),
     Row(403, "model_not_allowed", REQUEST, "The key is for other models.", "`GET /v1/models` lists those."),
     Row(
         403,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from itertools import count
+from typing import Final
 
 import msgspec
 import structlog
@@ -15,11 +17,11 @@ from modelgrid.gateway.access import Caller, credential
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import BodyError, read
 from modelgrid.gateway.connection import ClientConnection, Job
-from modelgrid.gateway.control import ControlRequest
+from modelgrid.gateway.control import CONTROL_BYTES, ControlRequest, control_head
 from modelgrid.gateway.departures import Departures
 from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
 from modelgrid.gateway.heads import Heads
-from modelgrid.gateway.nearby import why_not_nearby
+from modelgrid.gateway.nearby import why_not_nearby, why_not_ours
 from modelgrid.gateway.options import CALLER_HEADS, GatewayOptions
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.reply import PassThrough, Reply
@@ -30,6 +32,8 @@ from modelgrid.gateway.switchboard import Switchboard
 from modelgrid.gateway.tunnel import SocketRelay, query_of, wants_socket
 from modelgrid.gateway.upload_relay import UploadRelay
 from modelgrid.gateway.wishes import WishError, read_wishes
+
+_KEY: Final = b"=mg-"  # how a key of ours would stand in a query
 
 _log = structlog.get_logger()
 
@@ -48,6 +52,7 @@ class Gateway:
         self.is_empty.set()
         self.left: Callable[[], object] = lambda: None  # called when a connection has ended
         self.access: object = None
+        self._key_timer: asyncio.TimerHandle | None = None  # until a key ends
         self.is_draining = False
         self._held_bytes = 0
         self._ids = count(1)
@@ -87,7 +92,8 @@ class Gateway:
 
     def check(self, head: Head) -> Found | Answer:
         """See `Service`."""
-        head.access = routes = self.board.routes
+        head.access = self.access
+        routes = self.board.routes
         head.caller = None
         found = find_endpoint(head.method, head.path)
         if found is None and routes is not None and (lane := routes.at_endpoint(head.path)) is not None:
@@ -98,7 +104,7 @@ class Gateway:
             return answers.wrong_method(head.method, head.path, found.allow)
         if found.endpoint.open:
             return found
-        refusal = self._check_access(head)
+        refusal = self._check_access(head, found)
         if refusal is None and head.read.get(b"content-encoding", b"identity").lower() != b"identity":
             refusal = answers.encoded_body(head.read[b"content-encoding"].decode("latin-1"))
         if refusal is None:
@@ -145,7 +151,7 @@ class Gateway:
                 return self._search(connection, request, found)
             case Act.SOCKET:
                 return self._open_socket(connection, request, found)
-            case Act.CONTROL:
+            case Act.CONTROL | Act.ADMIN:
                 return self._ask_controller(connection, request, found)
             case Act.MODELS:
                 caller = request.head.caller
@@ -155,7 +161,23 @@ class Gateway:
         return None
 
     def _switched(self, routes: Routes) -> None:
-        self.access = routes
+        self.access = object()  # so that every head is checked anew
+        if self._key_timer is not None:
+            self._key_timer.cancel()
+        self._await_end_of_key(routes)
+
+    def _await_end_of_key(self, routes: Routes) -> None:
+        """Look again when the next key ends, and each second until then: clocks are set right."""
+        self._key_timer = None
+        now = time.time()
+        ends = routes.access.next_end(now)
+        if ends is not None:
+            self._key_timer = self.loop.call_later(min(ends - now, 1.0), self._look_at_keys, routes, ends)
+
+    def _look_at_keys(self, routes: Routes, ends: float) -> None:
+        if time.time() >= ends:
+            self.access = object()
+        self._await_end_of_key(routes)
 
     # Models.
 
@@ -258,12 +280,12 @@ class Gateway:
         if socket is None:
             reply.refuse(answers.controller_away())
             return None
-        lines = b"host: controller\r\nconnection: close\r\naccept: %b\r\n\r\n" % request.head.read.get(
-            b"accept", b"*/*"
-        )
-        asked = ControlRequest(
-            self.board.pool, self.board.dialing.tasks, reply, b"GET %b HTTP/1.1\r\n%b" % (found.path, lines)
-        )
+        body = request.body
+        if len(body) > CONTROL_BYTES:
+            reply.refuse(answers.control_body_too_large(CONTROL_BYTES))
+            return None
+        head = control_head(found, request.head, len(body))
+        asked = ControlRequest(self.board.pool, self.board.dialing.tasks, reply, head, body)
         asked.start(self.board.pool.origin(str(socket), 0, is_tls=False))
         return asked
 
@@ -303,17 +325,26 @@ class Gateway:
 
     # What is answered here.
 
-    def _check_access(self, head: Head) -> Answer | None:
+    def _check_access(self, head: Head, found: Found) -> Answer | None:
         routes = self.board.routes
         if routes is None:
             return answers.no_table()  # nobody knows yet whether a key is asked for
         if routes.access.is_open and not self.options.needs_key:
             why = why_not_nearby(head.read, is_http10=head.is_http10)
-            return None if why is None else answers.not_nearby(why)
-        head.caller = routes.access.find(head.read)
-        if head.caller is not None:
-            return None
-        return answers.no_access(was_sent=credential(head.read) is not None)
+            if why is not None:
+                return answers.not_nearby(why)
+            why = why_not_ours(head.read, changes=found.verb != b"GET") if found.act is Act.ADMIN else None
+            return None if why is None else answers.not_ours(why)
+        caller = routes.access.find(head.read, time.time())
+        if caller is None:
+            return _why_not_in(head, routes)
+        if found.scopes.isdisjoint(caller.scopes):
+            return answers.missing_scope(caller.name, caller.scopes, found.scopes)
+        if caller.operations is not None and found.operation not in caller.operations and found.act not in _FOR_ALL:
+            asked_for = found.operation or head.path
+            return answers.operation_not_allowed(caller.name, asked_for, caller.operations)
+        head.caller = caller
+        return None
 
     def _health(self) -> bytes:
         number = self.board.routes.number if self.board.routes else None
@@ -326,6 +357,17 @@ class Gateway:
         if caller is not None and not caller.may_use(lane.model):
             return answers.not_allowed(caller.name, model)
         return answers.ok(describe_model(lane.route))
+
+
+_FOR_ALL: Final = (Act.MODELS, Act.MODEL, Act.CONTROL, Act.ADMIN)  # whatever operations a key is for
+
+
+def _why_not_in(head: Head, routes: Routes) -> Answer:
+    over = routes.access.holder(head.read)
+    if over is not None:
+        return answers.key_is_over(over.name)
+    was_sent = credential(head.read) is not None
+    return answers.key_in_url() if not was_sent and _KEY in head.query else answers.no_access(was_sent=was_sent)
 
 
 def _own(head: Head, lane: Lane) -> Found | WrongMethod:

@@ -1,4 +1,5 @@
-"""The quotas that one request counts against: its key's, its model's, and that of the model behind a virtual one."""
+"""The quotas that one request counts against: its key's, that of the key's group, its model's, and that of the model
+behind a virtual one."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from modelgrid.gateway.routes import Lane
 class Passes:
     """Those that let it in. It is counted there until `settle`."""
 
-    __slots__ = ("_caller", "_choice", "_choice_at", "_choice_model", "_model")
+    __slots__ = ("_caller", "_choice", "_choice_at", "_choice_model", "_group", "_model")
 
     def __init__(self) -> None:
         self._caller: Gate | None = None
+        self._group: Gate | None = None
         self._model: Gate | None = None
         self._choice: Gate | None = None
         self._choice_model = ""
@@ -28,12 +30,16 @@ class Passes:
             if refusal is not None:
                 return answers.over_quota(f"the key {caller.name!r}", refusal)
             self._caller = caller.gate
+            if caller.group_gate is not None:
+                refusal = caller.group_gate.admit(now)
+                if refusal is not None:
+                    self._withdraw(now)
+                    return answers.over_quota(f"the group {caller.group!r} of the key {caller.name!r}", refusal)
+                self._group = caller.group_gate
         if lane is not None and lane.gate is not None:
             refusal = lane.gate.admit(now)
             if refusal is not None:
-                if self._caller is not None:
-                    self._caller.withdraw(now)
-                    self._caller = None
+                self._withdraw(now)
                 return answers.over_quota(f"the model {lane.model}", refusal)
             self._model = lane.gate
         return None
@@ -53,7 +59,14 @@ class Passes:
 
     def settle(self, tokens: int, now: float) -> None:
         """It has ended, at the cost of so many tokens."""
-        for gate in (self._caller, self._model, self._choice):
+        for gate in (self._caller, self._group, self._model, self._choice):
             if gate is not None:
                 gate.release()
                 gate.spend(tokens, now)
+
+    def _withdraw(self, now: float) -> None:
+        if self._group is not None:
+            self._group.withdraw(now)
+        if self._caller is not None:
+            self._caller.withdraw(now)
+        self._caller = self._group = None

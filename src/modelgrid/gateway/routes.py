@@ -138,7 +138,7 @@ class Routes:
     ) -> None:
         self.table = table
         self.number = table.number
-        self.access: Access = Access(table.keys, ledger, None if before is None else before.access)
+        self.access: Access = Access(table.keys, ledger, None if before is None else before.access, table.groups)
         self.origins: set[Origin] = set()
         self.lanes: dict[str, Lane] = {}
         for route in table.routes:

@@ -27,7 +27,7 @@ OTHER = AccessKey(id="2", name="bob", sha256="0" * 64)
     ],
 )
 def test_a_key_opens_in_each_of_its_places(headers: dict[bytes, bytes]) -> None:
-    found = Access((OTHER, KEY), LEDGER).find(headers)
+    found = Access((OTHER, KEY), LEDGER).find(headers, 0.0)
     assert found is not None
     assert found.name == "ann"
 
@@ -44,13 +44,13 @@ def test_a_key_opens_in_each_of_its_places(headers: dict[bytes, bytes]) -> None:
     ],
 )
 def test_anything_else_does_not(headers: dict[bytes, bytes]) -> None:
-    assert Access((OTHER, KEY), LEDGER).find(headers) is None
+    assert Access((OTHER, KEY), LEDGER).find(headers, 0.0) is None
 
 
 def test_without_keys_none_is_asked_for() -> None:
     assert Access((), LEDGER).is_open
     assert not Access((KEY,), LEDGER).is_open
-    assert Access((), LEDGER).find({b"x-api-key": b"mg-secret"}) is None
+    assert Access((), LEDGER).find({b"x-api-key": b"mg-secret"}, 0.0) is None
 
 
 def test_a_key_among_subprotocols_does_not_go_on() -> None:
@@ -60,7 +60,7 @@ def test_a_key_among_subprotocols_does_not_go_on() -> None:
 
 def test_a_key_that_is_for_some_models_opens_no_other() -> None:
     access = Access((AccessKey(id="1", name="ann", sha256=KEY.sha256, models=("a",)),), LEDGER)
-    found = access.find({b"x-api-key": b"mg-secret"})
+    found = access.find({b"x-api-key": b"mg-secret"}, 0.0)
     assert found is not None
     assert found.may_use("a")
     assert not found.may_use("b")

@@ -98,7 +98,7 @@ def test_a_model_whose_engine_does_something_else_names_those_that_do(play: Play
 def test_another_method_is_told_the_right_ones(play: Play, row: Endpoint) -> None:
     async def scene(world: World) -> None:
         await world.controller.publish(route())
-        path = row.path.replace("{id}", "id_1").replace("{model}", "x")
+        path = row.path.replace("{id}", "id_1").replace("{model}", "x").replace("{rest}", "status")
         caller = await world.call()
         caller.get(path, method="PATCH")
         answered = await caller.answer()

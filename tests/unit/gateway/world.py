@@ -14,7 +14,7 @@ from modelgrid.gateway.ledger import Ledger
 from modelgrid.gateway.options import GatewayOptions
 from modelgrid.gateway.rows import Rows
 from modelgrid.gateway.worker import serve
-from modelgrid.spec import AccessKey, Demand, Hello, Load, Outcome, Route, RoutingTable, Target
+from modelgrid.spec import AccessKey, Demand, Hello, KeyGroup, Load, Outcome, Route, RoutingTable, Target
 from modelgrid.spec.messages import FromWorker, decode_from_worker, encode
 
 PATIENCE_S = 10.0
@@ -167,12 +167,18 @@ class Controller:
             writer.transport.abort()
         await until(lambda: not self._writers, "the link is lost")
 
-    async def publish(self, *routes: Route, keys: tuple[AccessKey, ...] = (), number: int | None = None) -> int:
+    async def publish(
+        self,
+        *routes: Route,
+        keys: tuple[AccessKey, ...] = (),
+        groups: tuple[KeyGroup, ...] = (),
+        number: int | None = None,
+    ) -> int:
         """Send a table, and wait until the worker acts on it."""
         await until(lambda: self._writers, "a worker")
         self.number = self.number + 1 if number is None else number
         heard = len(self.heard)
-        self.say(RoutingTable(number=self.number, routes=routes, keys=keys))
+        self.say(RoutingTable(number=self.number, routes=routes, keys=keys, groups=groups))
         await until(
             lambda: any(isinstance(m, Load) and m.table == self.number for m in self.heard[heard:]), "a Load of it"
         )

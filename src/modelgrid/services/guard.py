@@ -38,7 +38,7 @@ class Guard:
         self._expected = f"Bearer {key}".encode() if key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _OPEN_PATHS:
+        if scope["type"] == "lifespan" or scope["path"] in _OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
@@ -52,6 +52,9 @@ class Guard:
         if not self._service.is_loaded:
             error = ServiceError(503, f"{self._service.known_as} is still loading", retry_s=5)
             await answer(error)(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
             return
         scope["headers"] = _as_json(scope["headers"], headers)
         await self._counted(scope, self._limited(headers, receive), send)

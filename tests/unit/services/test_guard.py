@@ -12,8 +12,9 @@ from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
-from starlette.routing import BaseRoute
-from starlette.testclient import TestClient
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocket
 from starlette.types import Message
 
 from modelgrid.services.service import Options, Service
@@ -46,6 +47,7 @@ class Echo(Service):
             APIRoute("/v1/echo", self.echo, methods=["POST"]),
             APIRoute("/v1/upload", self.upload, methods=["POST"]),
             APIRoute("/v1/form", self.form, methods=["POST"]),
+            WebSocketRoute("/v1/talk", self.talk),
             APIRoute("/v1/things/{id}", self.thing, methods=["GET"]),
         ]
 
@@ -57,6 +59,11 @@ class Echo(Service):
 
     async def form(self, request: Request) -> dict[str, int]:
         return {"fields": len(await request.form())}
+
+    async def talk(self, socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text("hello")
+        await socket.close()
 
     async def thing(self, id: str) -> dict[str, str]:
         return {"id": id}
@@ -158,3 +165,14 @@ def test_a_caller_who_leaves_amid_an_upload_is_no_failure(client: TestClient) ->
     asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]  # as ASGI has it
     assert told[0]["status"] == 499
     assert 'requests_total{path="/v1/form",status="499"} 1.0' in client.get("/metrics").text
+
+
+def test_a_socket_asks_for_the_key_as_well() -> None:
+    with TestClient(Echo(Options(name="mini")).app("secret")) as client:
+        while client.get("/health").status_code != 200:
+            pass
+        with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/v1/talk"):
+            pass
+        assert refused.value.status_code == 401
+        with client.websocket_connect("/v1/talk", headers={"authorization": "Bearer secret"}) as socket:
+            assert socket.receive_text() == "hello"

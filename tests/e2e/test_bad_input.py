@@ -17,6 +17,7 @@ import pytest
 
 from e2e.conftest import MakeDaemon
 from e2e.daemon import LOOPBACK, Daemon, faulty, free_port, until
+from modelgrid.engines import ENGINES
 
 REMOTE = {"engine": "remote", "url": "http://127.0.0.1:9/v1"}
 
@@ -69,8 +70,7 @@ def test_every_problem_of_the_configuration_at_once_with_its_place_and_the_next_
     )
     place = "modelgrid.yaml"  # as it is seen from the folder that it lies in
     expected = [
-        f"{place}:3:13: models.a.engine: 'vlm' is not an engine: "
-        "there is vllm, transformers, embeddings, custom, remote; did you mean 'vllm'?",
+        f"{place}:3:13: models.a.engine: 'vlm' is not an engine: there is {', '.join(ENGINES)}; did you mean 'vllm'?",
         f"{place}:5:3: models.b.needs.memory: is missing: "
         "say how much memory the command takes (needs: {memory: 2GiB})",
         f"{place}:11:10: models.c.key: the environment variable SURELY_NOT_SET is not set: "

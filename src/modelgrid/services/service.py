@@ -228,14 +228,8 @@ class Service(ABC):
 
     async def body(self, request: Request) -> dict[str, Any]:
         """The request's JSON object. Raises ServiceError."""
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self.body_bytes:
-                raise ServiceError(413, f"cannot read the request: its body is larger than {self.body_bytes} bytes")
-            parts.append(part)
         try:
-            body = json.loads(b"".join(parts))
+            body = json.loads(await request.body())
         except (ValueError, RecursionError) as error:
             raise ServiceError(400, f"cannot read the request: its body is not JSON: {error}") from None
         if not isinstance(body, dict):

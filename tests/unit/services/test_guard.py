@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocket
 from starlette.types import Message
+from starlette.websockets import WebSocket
 
 from modelgrid.services.service import Options, Service
 

@@ -29,8 +29,8 @@ def config_option(command: F) -> F:
         "named",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="The configuration. Else $MODELGRID_CONFIG, ./modelgrid.yaml, the user's own, ./llm_config.json, the built-in "
-        "default.",
+        help="The configuration. Else $MODELGRID_CONFIG, ./modelgrid.yaml, the user's own, ./llm_config.json, the "
+        "built-in default.",
     )(command)
 
 

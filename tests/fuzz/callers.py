@@ -25,11 +25,13 @@ from fuzz.reading import Read, read_answers, read_requests
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.connection import ClientConnection
+from modelgrid.gateway.cors import Cors
 from modelgrid.gateway.departures import Departures
 from modelgrid.gateway.endpoints import Found, find_endpoint
 from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.options import PIPELINED_BYTES, GatewayOptions
 from modelgrid.gateway.request import Head, Request
+from modelgrid.gateway.request_log import RequestLog
 from modelgrid.gateway.upload import Upload
 
 _OK = answers.ok(b"{}")
@@ -145,6 +147,10 @@ class Service:
     """Answers everything, at once or a little later, and keeps account of it."""
 
     is_draining = False
+    cors: Cors | None = None
+    log: RequestLog | None = None
+    own_lines = b""
+    is_tls = False
 
     def __init__(self, options: GatewayOptions, heads: int) -> None:
         self.options = options

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from modelgrid.cli import ask, screen
 from modelgrid.cli.failure import Failure
+
+if TYPE_CHECKING:
+    from modelgrid.config import TlsConfig
 
 
 @click.group(short_help="Make, show and check the configuration.")
@@ -62,7 +66,7 @@ def check(named: Path | None) -> None:
     from modelgrid.engines import ENGINES
 
     loaded = ask.configuration(named)
-    for warning in ENGINES.refused:
+    for warning in (*ENGINES.refused, *_of_certificate(loaded.gateway.tls)):
         click.echo(f"warning: {warning}", err=True)
     for note in loaded.notes:
         click.echo(f"note: {note}", err=True)
@@ -78,3 +82,12 @@ def schema() -> None:
     from modelgrid.config import schema as of_config
 
     screen.show_json(of_config())
+
+
+def _of_certificate(tls: TlsConfig | None) -> list[str]:
+    from datetime import UTC, datetime
+
+    from modelgrid.config.certificate import expiry_warning
+
+    warning = None if tls is None else expiry_warning(tls, datetime.now(UTC))
+    return [] if warning is None else [warning]

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modelgrid.config.config import Config, GatewayConfig, MachineConfig, StorageConfig
+    from modelgrid.config.config import Config, CorsConfig, GatewayConfig, MachineConfig, StorageConfig, TlsConfig
     from modelgrid.config.default import default_text, starter_text
     from modelgrid.config.effective import show
     from modelgrid.config.fields import parse_gpus, schema
@@ -24,9 +24,11 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConfigProblem",
+    "CorsConfig",
     "GatewayConfig",
     "MachineConfig",
     "StorageConfig",
+    "TlsConfig",
     "default_text",
     "find_config",
     "load_config",
@@ -42,9 +44,11 @@ _HOMES = {
     "Config": "config",
     "ConfigError": "problem",
     "ConfigProblem": "problem",
+    "CorsConfig": "config",
     "GatewayConfig": "config",
     "MachineConfig": "config",
     "StorageConfig": "config",
+    "TlsConfig": "config",
     "default_text": "default",
     "find_config": "find",
     "load_config": "load",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from modelgrid.config.config import GatewayConfig, MachineConfig, StorageConfig
+from modelgrid.config.config import CorsConfig, GatewayConfig, MachineConfig, StorageConfig, TlsConfig
 from modelgrid.config.fields import (
     SESSION,
     START_TIMEOUT_S,
+    CorsSection,
     GatewaySection,
     LimitsSection,
     MachineSection,
@@ -17,6 +18,7 @@ from modelgrid.config.fields import (
     PriceSection,
     RoutingSection,
     StorageSection,
+    TlsSection,
     VirtualSection,
 )
 from modelgrid.spec import (
@@ -35,7 +37,7 @@ from modelgrid.spec.source import PACKAGE, STAND_IN
 from modelgrid.spec.usage import Price
 
 
-def gateway_config(section: GatewaySection) -> GatewayConfig:
+def gateway_config(section: GatewaySection, folder: Path) -> GatewayConfig:
     """Where callers are served."""
     return GatewayConfig(
         host=section.host,
@@ -48,6 +50,11 @@ def gateway_config(section: GatewaySection) -> GatewayConfig:
         first_byte_s=section.first_byte,
         stall_s=section.stall,
         grace_s=section.grace,
+        tls=None if section.tls is None else _tls(section.tls, folder),
+        cors=None if section.cors is None else _cors(section.cors),
+        trusted_proxies=tuple(dict.fromkeys(section.trusted_proxies)),
+        log_requests=section.log.requests,
+        log_format=section.log.format,
     )
 
 
@@ -138,6 +145,23 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def _tls(section: TlsSection, folder: Path) -> TlsConfig:
+    return TlsConfig(
+        certificate=str(_absolute(section.certificate, folder)),
+        key=str(_absolute(section.key, folder)),
+        hsts_s=section.hsts,
+    )
+
+
+def _cors(section: CorsSection) -> CorsConfig:
+    return CorsConfig(
+        origins=tuple(dict.fromkeys(section.origins)),
+        headers=tuple(dict.fromkeys(section.headers)),
+        credentials=section.credentials,
+        max_age_s=section.max_age,
+    )
 
 
 def _exists(path: Path) -> bool:

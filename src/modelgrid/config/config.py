@@ -14,6 +14,25 @@ from modelgrid.spec import ModelName, ModelSpec, VirtualSpec
 
 
 @dataclass(frozen=True, slots=True)
+class CorsConfig:
+    """Which pages of other sites a browser lets call the gateway."""
+
+    origins: tuple[str, ...]  # https://app.example.com; "*" alone: all of them
+    headers: tuple[str, ...] = ()  # that they may send beside those that callers send anyway; "*": whatever they like
+    credentials: bool = False
+    max_age_s: float = 600.0  # how long a browser remembers what it was told
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Files in PEM. `hsts_s` is how long a browser remembers to come by TLS only; 0: it isn't told to."""
+
+    certificate: str
+    key: str
+    hsts_s: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayConfig:
     """Where callers are served, and what they may use at most."""
 
@@ -27,12 +46,17 @@ class GatewayConfig:
     first_byte_s: float = 600.0  # until an engine begins to answer
     stall_s: float = 300.0  # between two parts of its answer
     grace_s: float = 30.0  # how long requests in flight may go on when modelgrid stops
+    tls: TlsConfig | None = None
+    cors: CorsConfig | None = None
+    trusted_proxies: tuple[str, ...] = ()  # networks whose word on where a caller comes from counts
+    log_requests: Literal["off", "errors", "all"] = "off"
+    log_format: Literal["text", "json"] = "text"
 
     @property
     def address(self) -> str:
         """Where it listens, as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:

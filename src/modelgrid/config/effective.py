@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from modelgrid.config.config import Config
+from modelgrid.config.config import Config, CorsConfig, TlsConfig
 from modelgrid.config.variables import masked
 from modelgrid.spec import ModelSpec, Parameters, Quota, Routing, Scaling, VirtualSpec
 from modelgrid.spec.secret import MASK, is_secret_name
@@ -38,6 +38,10 @@ def show(config: Config) -> str:
                 "first_byte": _duration(gateway.first_byte_s),
                 "stall": _duration(gateway.stall_s),
                 "grace": _duration(gateway.grace_s),
+                "tls": _tls(gateway.tls),
+                "cors": _cors(gateway.cors),
+                "trusted_proxies": list(gateway.trusted_proxies),
+                "log": {"requests": gateway.log_requests, "format": gateway.log_format},
             },
             "machine": {
                 "memory": _size(machine.memory_bytes),
@@ -52,6 +56,21 @@ def show(config: Config) -> str:
     )
     masked = _masked(shown, config.secrets)
     return yaml.dump(masked, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=False)
+
+
+def _tls(tls: TlsConfig | None) -> dict[str, Any]:
+    return {} if tls is None else {"certificate": tls.certificate, "key": tls.key, "hsts": _duration(tls.hsts_s)}
+
+
+def _cors(cors: CorsConfig | None) -> dict[str, Any]:
+    if cors is None:
+        return {}
+    return {
+        "origins": list(cors.origins),
+        "headers": list(cors.headers),
+        "credentials": cors.credentials,
+        "max_age": _duration(cors.max_age_s),
+    }
 
 
 def _model(spec: ModelSpec) -> dict[str, Any]:

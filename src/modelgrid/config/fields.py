@@ -5,19 +5,21 @@ The JSON schema for editors and the reference page are made from it.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from modelgrid.config.config import GatewayConfig
+from modelgrid.config.config import CorsConfig, GatewayConfig, TlsConfig
 from modelgrid.engines import ENGINES
 from modelgrid.spec import Limits, Routing, Scaling
 from modelgrid.spec.operations import OPERATIONS
 from modelgrid.spec.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 
 _GATEWAY, _SCALING, _LIMITS, _ROUTING = GatewayConfig(), Scaling(), Limits(), Routing()
+_CORS, _TLS = CorsConfig(()), TlsConfig("", "")
 SESSION = ("header:x-session-id", "body:prompt_cache_key", "body:user")
 START_TIMEOUT_S, HEALTH_TIMEOUT_S, STOP_GRACE_S = 600.0, 60.0, 10.0
 _MOST_BYTES = 2**50
@@ -163,8 +165,39 @@ def _operation(name: str) -> str:
     return name
 
 
+def _origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", text.lower()):
+        raise ValueError(f"{text!r} is not where pages come from: write https://app.example.com, or * for all of them")
+    return text.lower()
+
+
+def _header(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError(f"{name!r} can't name a header: letters, digits and - only")
+    return name.lower()
+
+
+def _pem_path(text: str) -> str:
+    if "-----BEGIN" in text:
+        raise ValueError("is what should stand in a file: write it to one that only you can read, and name that here")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network: write 10.0.0.0/8, or one address") from None
+    raise ValueError(f"{text!r} is an address within a network: write {network}, or the address alone")
+
+
 Text: TypeAlias = Annotated[str, AfterValidator(_text)]
 FilePath: TypeAlias = Annotated[Text, AfterValidator(_file_path)]
+PemPath: TypeAlias = Annotated[Text, AfterValidator(_pem_path), AfterValidator(_file_path)]
 Key: TypeAlias = Annotated[Text, AfterValidator(_key)]
 Url: TypeAlias = Annotated[Text, AfterValidator(_url)]
 Name: TypeAlias = Annotated[str, AfterValidator(_model_name)]
@@ -202,6 +235,9 @@ Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Money: TypeAlias = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 SessionPlace: TypeAlias = Annotated[Text, AfterValidator(_session)]
 Operation: TypeAlias = Annotated[Text, AfterValidator(_operation), WithJsonSchema({"enum": list(OPERATIONS)})]
+Origin: TypeAlias = Annotated[Text, AfterValidator(_origin)]
+Header: TypeAlias = Annotated[Text, AfterValidator(_header)]
+Network: TypeAlias = Annotated[Text, AfterValidator(_network)]
 Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -217,6 +253,62 @@ class _Section(BaseModel):
         if not isinstance(values, dict):
             return values
         return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
+
+
+class TlsSection(_Section):
+    """TLS 1.2 and 1.3, by files in PEM. They are read anew when they change."""
+
+    certificate: PemPath = Field(description="The certificate, followed by those between it and the authority's.")
+    key: PemPath = Field(description="Its private key, without a password.")
+    hsts: Duration = Field(
+        default=_TLS.hsts_s,
+        description="How long a browser that was here comes by TLS only, to any port of this host "
+        "(Strict-Transport-Security). `0` says nothing of it.",
+    )
+
+
+class CorsSection(_Section):
+    """Which pages of other sites a browser lets call the gateway, with a key of theirs."""
+
+    origins: list[Origin] = Field(
+        min_length=1, description="Where the pages come from: `https://app.example.com`; `*` for all of them."
+    )
+    headers: list[Header] = Field(
+        default=[],
+        description="Headers that they may send, beside those that OpenAI's and Anthropic's clients send. `*`: any.",
+    )
+    credentials: bool = Field(
+        default=_CORS.credentials,
+        description="They may send cookies and the like, which a proxy in front may ask for; not with origin `*`.",
+    )
+    max_age: Duration = Field(
+        default=_CORS.max_age_s, description="How long a browser remembers what it was told, and asks no more."
+    )
+
+    @model_validator(mode="after")
+    def _credentials_are_for_named_pages(self) -> CorsSection:
+        if self.credentials and "*" in self.origins:
+            raise ValueError(
+                "lets pages of every site act as whoever looks at them: name the origins, or remove credentials"
+            )
+        return self
+
+
+class LogSection(_Section):
+    """A line for each request, in `state/logs/requests-N.log`. `requests` alone may be written as `log: all`."""
+
+    requests: Literal["off", "errors", "all"] = Field(
+        default=_GATEWAY.log_requests,
+        description="Which requests: `off` none, `errors` those answered with 400 or more, or cut off, `all` each.",
+    )
+    format: Literal["text", "json"] = Field(
+        default=_GATEWAY.log_format, description="`text`: `name=value`, as in the other logs; `json`: an object a line."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _requests_alone(cls, values: Any) -> Any:
+        return {"requests": values} if isinstance(values, str) else values
 
 
 class GatewaySection(_Section):
@@ -252,6 +344,16 @@ class GatewaySection(_Section):
     grace: Duration = Field(
         default=_GATEWAY.grace_s, description="How long requests in flight may go on when modelgrid is told to stop."
     )
+    tls: TlsSection | None = Field(default=None, description="Serve by TLS (https). When absent: without.")
+    cors: CorsSection | None = Field(
+        default=None, description="Let pages of other sites call it. When absent: browsers let none of them."
+    )
+    trusted_proxies: list[Network] = Field(
+        default=[],
+        description="Networks of proxies in front, such as `10.0.0.0/8`: what they say in `Forwarded` or "
+        "`X-Forwarded-For` is taken for the caller's address. From others those headers count for nothing.",
+    )
+    log: LogSection = Field(default=LogSection(), description="A line for each request.")
 
 
 class MachineSection(_Section):
@@ -597,6 +699,9 @@ def schema() -> dict[str, Any]:
     policies = made["$defs"]["RoutingSection"]["properties"]["policy"]["enum"]
     routing = made["$defs"]["ModelSection"]["properties"]["routing"]
     routing["anyOf"] = [{"$ref": routing.pop("$ref")}, {"type": "string", "enum": policies}]
+    log = made["$defs"]["GatewaySection"]["properties"]["log"]
+    which = made["$defs"]["LogSection"]["properties"]["requests"]["enum"]
+    log["anyOf"] = [{"$ref": log.pop("$ref")}, {"type": "string", "enum": which}]
     choices = made["$defs"]["VirtualSection"]["properties"]["models"]
     choices["items"] = {"anyOf": [choices["items"], {"type": "string"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

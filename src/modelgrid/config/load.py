@@ -12,9 +12,10 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from modelgrid.config.build import gateway_config, machine_config, model_spec, storage_config, virtual_spec
+from modelgrid.config.certificate import certificate_problem
 from modelgrid.config.check import check_files, check_models, check_spec
 from modelgrid.config.check_virtual import check_names, check_paths, check_virtual, without_strangers
-from modelgrid.config.config import Config
+from modelgrid.config.config import Config, GatewayConfig
 from modelgrid.config.default import default_text
 from modelgrid.config.document import At, Document, Value, read_document
 from modelgrid.config.explain import explained, unknown_field
@@ -116,13 +117,20 @@ def _config(document: Document, folder: Path, *, checks_files: bool) -> Config:
     storage = _section(document, "storage", StorageSection)
     usage = _section(document, "usage", UsageSection) or UsageSection()
     return Config(
-        gateway=gateway_config(gateway),
+        gateway=_gateway(document, gateway, folder, checks_files=checks_files),
         machine=machine_config(machine or MachineSection()),
         storage=storage_config(storage or StorageSection(), folder),
         models=tuple(_models(document, folder, gateway.port, checks_files=checks_files)),
         virtual=tuple(_virtual(document)),
         currency=usage.currency,
     )
+
+
+def _gateway(document: Document, section: GatewaySection, folder: Path, *, checks_files: bool) -> GatewayConfig:
+    gateway = gateway_config(section, folder)
+    if gateway.tls is not None and checks_files and (problem := certificate_problem(gateway.tls)) is not None:
+        document.add(("gateway", "tls", problem.field), problem.why)
+    return gateway
 
 
 def _models(document: Document, folder: Path, gateway_port: int, *, checks_files: bool) -> list[ModelSpec]:

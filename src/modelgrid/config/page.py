@@ -43,6 +43,9 @@ may be relative to the folder above the file, too.
 _HEADINGS = {
     "ConfigFile": "The file",
     "GatewaySection": "`gateway`",
+    "TlsSection": "`gateway.tls`",
+    "CorsSection": "`gateway.cors`",
+    "LogSection": "`gateway.log`",
     "MachineSection": "`machine`",
     "StorageSection": "`storage`",
     "UsageSection": "`usage`",

@@ -11,6 +11,7 @@ from modelgrid.spec.secret import MASK, is_secret_name
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^}]*)(?P<end>\}?)")
 _BODY = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
+_NAMES_A_FILE = ("gateway", "tls", "key")
 _SHORTEST_SECRET = 6  # masking what is shorter ("none", "EMPTY") would blot out ordinary text
 
 
@@ -37,13 +38,13 @@ def fill_in(document: Document, environ: Mapping[str, str]) -> Taken:
     return Taken(taken.variables, {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET})
 
 
-def _named_secrets(values: Mapping[str, Value]) -> set[str]:
+def _named_secrets(values: Mapping[str, Value], at: At = ()) -> set[str]:
     """What is written at ``key:``, or in ``env:`` at a variable that holds a secret."""
     found: set[str] = set()
     for name, value in values.items():
         if isinstance(value, dict):
-            found |= _named_secrets(value)
-        elif isinstance(value, str) and is_secret_name(name):
+            found |= _named_secrets(value, (*at, name))
+        elif isinstance(value, str) and is_secret_name(name) and (*at, name) != _NAMES_A_FILE:
             found.add(value)
     return found
 

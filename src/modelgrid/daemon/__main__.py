@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
+
 from modelgrid.config import GatewayConfig
 from modelgrid.config.paths import find_paths
 from modelgrid.daemon.children import READY
@@ -16,7 +18,7 @@ def main() -> None:
     """Become the role that the arguments name."""
     role, options = sys.argv[1], json.loads(sys.argv[2])
     ready = os.environ.pop(READY, None)  # not for processes that this one starts
-    gateway = GatewayConfig(**options["gateway"])
+    gateway = msgspec.convert(options["gateway"], GatewayConfig)
     paths = find_paths()
     if role == "controller":
         from modelgrid.daemon.config_file import ConfigFile

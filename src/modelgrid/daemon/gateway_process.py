@@ -44,6 +44,12 @@ def run_gateway(
         first_byte_timeout_s=config.first_byte_s,
         idle_timeout_s=config.stall_s,
         grace_s=config.grace_s,
+        tls=config.tls,
+        cors=config.cors,
+        trusted_proxies=config.trusted_proxies,
+        log_requests=config.log_requests,
+        log_format=config.log_format,
+        request_log=paths.logs / f"requests-{number}.log",
     )
     run_worker(socket.socket(fileno=descriptor), options, functools.partial(_tell, ready))
 

@@ -112,12 +112,9 @@ def ok(body: bytes) -> Answer:
 def render(answer: Answer, *, request_id: bytes, connection: bytes, head_only: bool) -> bytes:
     """The answer as bytes; `connection` is the line that says what becomes of the connection, or empty."""
     lines = [status_line(answer.status)]
-    headers = (
-        ("content-type", answer.type),
-        ("content-length", str(len(answer.body))),
-        ("x-request-id", request_id.decode("latin-1")),
-        *answer.headers,
-    )
+    headers: tuple[tuple[str, str], ...] = (("x-request-id", request_id.decode("latin-1")), *answer.headers)
+    if answer.status != 204:  # which has no body, and no length
+        headers = (("content-type", answer.type), ("content-length", str(len(answer.body))), *headers)
     lines += [f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers]
     lines += [connection, b"\r\n"]
     if not head_only:

@@ -9,10 +9,12 @@ from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.deadline import Deadline
 from modelgrid.gateway.departures import Departures
+from modelgrid.gateway.endpoints import Found
 from modelgrid.gateway.options import LINGER_S, PIPELINED_BYTES, PROBES_S, SMALL_BYTES, STALL_PROBES_S, STILL_S
 from modelgrid.gateway.receiver import Ready, Receiver
 from modelgrid.gateway.receiver import Service as Checks
-from modelgrid.gateway.request import Request
+from modelgrid.gateway.request import Record, Request
+from modelgrid.gateway.request_log import RequestLog
 
 
 class Job(Protocol):
@@ -45,6 +47,9 @@ class Service(Checks, Protocol):
     """What answers requests, and counts connections."""
 
     departures: Departures
+    log: RequestLog | None  # of requests
+    own_lines: bytes  # headers of answers that are our own
+    is_tls: bool
 
     def opened(self, connection: ClientConnection) -> bool:
         """A connection came; False where there are too many."""
@@ -78,6 +83,7 @@ class ClientConnection:
     _is_moving = False  # something was written since that was looked at, after `_has_ended`
     _is_switching = False  # the request asks for another protocol: what follows it is not HTTP
     _held = b""
+    _peer = ""  # its address, where requests are logged
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -122,8 +128,8 @@ class ClientConnection:
         is_uploading = self._request.upload is not None and not self._request.upload.is_ended
         if must_close or self._is_closing or not head.is_kept or self._service.is_draining or is_uploading:
             self._is_closing = True
-            return b"connection: close\r\n"
-        return b"connection: keep-alive\r\n" if head.is_http10 else b""
+            return b"connection: close\r\n%b" % head.web
+        return b"connection: keep-alive\r\n%b" % head.web if head.is_http10 else head.web
 
     def write(self, data: bytes) -> None:
         """See `Caller`."""
@@ -150,6 +156,8 @@ class ClientConnection:
         if is_more or len(request.body) > SMALL_BYTES:
             self.finish()
         else:
+            if service.log is not None:
+                service.log.ended(request, self._peer)
             self._request = self._job = None
             self._is_resting = True
             self._deadline.move(service.options.keep_alive_s)
@@ -159,7 +167,9 @@ class ClientConnection:
         """See `Caller`."""
         request = self._request
         assert request is not None
-        line = self.connection_line()
+        if self._service.log is not None:
+            self._note(request, answer)
+        line = self.connection_line() + self._service.own_lines
         head_only = request.head.method == "HEAD"
         self.write(answers.render(answer, request_id=request.id, connection=line, head_only=head_only))
         self.finish()
@@ -169,6 +179,8 @@ class ClientConnection:
         request, self._request = self._request, None
         self._job = None
         if request is not None:
+            if self._service.log is not None:
+                self._service.log.ended(request, self._peer)
             if len(request.body) > SMALL_BYTES:
                 self._service.hold(-len(request.body))
             if request.upload is not None:
@@ -228,6 +240,8 @@ class ClientConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._deadline.move(self._service.options.keep_alive_s)
+        if self._service.log is not None:
+            self._peer = _address(self._transport.get_extra_info("peername"))
         if not self._service.opened(self):
             self._refuse(answers.too_many_connections(self._service.options.connections))
 
@@ -267,7 +281,9 @@ class ClientConnection:
         which whoever is gone answers with a reset. Where nothing can be, it is gone unless its answer flows."""
         if self._tunnel is not None:
             self._tunnel.caller_ended()
-            return True
+            return not self._service.is_tls
+        if self._service.is_tls:  # which can't be closed by halves
+            return False
         job, request = self._job, self._request
         if job is None or request is None or self._is_receiving:
             return False
@@ -316,9 +332,11 @@ class ClientConnection:
         self._held = b""
         self._service.closed(self)
         job, self._job = self._job, None
-        self._request = None
+        current, self._request = self._request, None
         if job is not None:
             job.leave()
+        if current is not None and self._service.log is not None:
+            self._service.log.ended(current, self._peer, is_left=True)
 
     # Reading.
 
@@ -449,6 +467,15 @@ class ClientConnection:
         self._is_resting = False
         self._go_on()
 
+    def _note(self, request: Request, answer: Answer) -> None:
+        """For the log; what a relay has noted of itself stays."""
+        record = request.record
+        if record is None:
+            found = request.head.found
+            record = request.record = Record(answer.status, found.operation if isinstance(found, Found) else "")
+        record.status = answer.status
+        record.code = answer.code
+
     # Ending.
 
     def _let_go_of_upload(self, request: Request) -> None:
@@ -472,7 +499,8 @@ class ClientConnection:
         self._is_closing = self._is_lingering = self._is_deaf = True
         self._is_resting = False
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+            if not self._service.is_tls:
+                self._transport.write_eof()
             self._deadline.move(LINGER_S)
 
     def _probe(self, times: int) -> None:
@@ -540,3 +568,8 @@ class ClientConnection:
                 self._refuse(answers.body_too_slow(options.body_bytes_per_s))
         else:
             self.close()
+
+
+def _address(peer: object) -> str:
+    """Of a socket's other end; empty for a Unix socket's."""
+    return str(peer[0]) if isinstance(peer, tuple) else ""

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from modelgrid.gateway.certificate import accepting
 from modelgrid.gateway.ledger import Ledger
 
 _TURNS: Final = 8  # of the loop, some 10 µs each, in which a worker with fewer connections may come first
@@ -39,12 +41,14 @@ class Door:
         ledger: Ledger,
         make: Callable[[], asyncio.BaseProtocol],
         count: Callable[[], int],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._ledger = ledger
         self._make = make
         self._count = count
+        self._tls = tls
         self._coming: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False
@@ -126,7 +130,7 @@ class Door:
 
     async def _become(self, taken: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make, taken)
+            await self._loop.connect_accepted_socket(self._make, taken, **accepting(self._tls))
         except OSError as error:  # it was reset before it was looked at
             taken.close()
             _log.info("caller lost", why=str(error))

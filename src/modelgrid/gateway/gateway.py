@@ -18,6 +18,7 @@ from modelgrid.gateway.answers import Answer
 from modelgrid.gateway.body import BodyError, read
 from modelgrid.gateway.connection import ClientConnection, Job
 from modelgrid.gateway.control import CONTROL_BYTES, ControlRequest, control_head
+from modelgrid.gateway.cors import Cors, own_lines
 from modelgrid.gateway.departures import Departures
 from modelgrid.gateway.endpoints import Act, Endpoint, Found, WrongMethod, find_endpoint
 from modelgrid.gateway.heads import Heads
@@ -26,6 +27,7 @@ from modelgrid.gateway.options import CALLER_HEADS, GatewayOptions
 from modelgrid.gateway.relay import Relay
 from modelgrid.gateway.reply import PassThrough, Reply
 from modelgrid.gateway.request import Head, Request
+from modelgrid.gateway.request_log import open_log
 from modelgrid.gateway.routes import Lane, Routes, describe_model
 from modelgrid.gateway.search import Search, lanes_behind, lanes_that_may_know
 from modelgrid.gateway.switchboard import Switchboard
@@ -54,6 +56,11 @@ class Gateway:
         self.access: object = None
         self._key_timer: asyncio.TimerHandle | None = None  # until a key ends
         self.is_draining = False
+        self.cors = None if options.cors is None else Cors(options.cors)
+        self.log = open_log(loop, options)
+        self.is_tls = options.tls is not None
+        self.own_lines = own_lines(options.tls)
+        self._pages = frozenset[bytes]() if self.cors is None else self.cors.named_pages
         self._held_bytes = 0
         self._ids = count(1)
         self._id_prefix = f"{secrets.token_hex(6)}-".encode()
@@ -101,6 +108,8 @@ class Gateway:
         if found is None:
             return answers.unknown_path(head.method, head.path)
         if isinstance(found, WrongMethod):
+            if self.cors is not None and self.cors.is_preflight(head):
+                return self.cors.preflight(head, found.allow)
             return answers.wrong_method(head.method, head.path, found.allow)
         if found.endpoint.open:
             return found
@@ -330,7 +339,7 @@ class Gateway:
         if routes is None:
             return answers.no_table()  # nobody knows yet whether a key is asked for
         if routes.access.is_open and not self.options.needs_key:
-            why = why_not_nearby(head.read, is_http10=head.is_http10)
+            why = why_not_nearby(head.read, is_http10=head.is_http10, pages=self._pages)
             if why is not None:
                 return answers.not_nearby(why)
             why = why_not_ours(head.read, changes=found.verb != b"GET") if found.act is Act.ADMIN else None

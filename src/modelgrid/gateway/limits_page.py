@@ -50,7 +50,10 @@ SETTINGS: Final = {
 }
 
 _NO_LIMITS: Final = frozenset(
-    ("worker", "link_socket", "table_file", "control_socket", "ledger", "row", "workers", "needs_key")
+    (
+        *("worker", "link_socket", "table_file", "control_socket", "ledger", "row", "workers", "needs_key"),
+        *("tls", "cors", "trusted_proxies", "log_requests", "log_format", "request_log"),
+    )
 )
 
 

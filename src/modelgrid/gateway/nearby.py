@@ -8,7 +8,7 @@ loaded (DNS rebinding), and then the Host is that name. A browser lets no page s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Final
 
 OURS: Final = b"x-modelgrid"  # a header that no page can send unasked
@@ -18,8 +18,9 @@ _is_near_host: Final = re.compile(_HOST, re.IGNORECASE).fullmatch
 _is_near_origin: Final = re.compile(rb"https?://" + _HOST, re.IGNORECASE).fullmatch
 
 
-def why_not_nearby(headers: Mapping[bytes, bytes], *, is_http10: bool) -> str | None:
-    """What speaks against it, as the end of a sentence on the request; None where nothing does."""
+def why_not_nearby(headers: Mapping[bytes, bytes], *, is_http10: bool, pages: Set[bytes] = frozenset()) -> str | None:
+    """What speaks against it, as the end of a sentence on the request; None where nothing does. `pages` are origins
+    that may come although they are of elsewhere, since the configuration names them."""
     host = headers.get(b"host")
     if host is None:
         if not is_http10:
@@ -27,7 +28,7 @@ def why_not_nearby(headers: Mapping[bytes, bytes], *, is_http10: bool) -> str | 
     elif not _is_near_host(host):
         return f"its Host is {_shown(host)}"
     origin = headers.get(b"origin")
-    if origin is not None and not _is_near_origin(origin):
+    if origin is not None and not _is_near_origin(origin) and origin.lower() not in pages:
         return f"its Origin is {_shown(origin)}"
     return None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+from modelgrid.config import CorsConfig, TlsConfig
 
 ATTEMPTS: Final = 5  # how often one request is sent, or tried to be, before its caller is told what happened
 PARSED_BYTES: Final = 4 << 10  # parsed at once where requests may begin, so few are parsed ahead of their turn
@@ -54,3 +56,9 @@ class GatewayOptions:
     header_timeout_s: float = 30.0  # for a request's head, and what a body's slowest rate is averaged over
     body_bytes_per_s: int = 256  # the slowest rate of a body; a slower one is answered with 408
     grace_s: float = 30.0  # for what is in flight at SIGTERM
+    tls: TlsConfig | None = None
+    cors: CorsConfig | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    log_requests: Literal["off", "errors", "all"] = "off"
+    log_format: Literal["text", "json"] = "text"
+    request_log: Path | None = None  # the file that they are logged in

@@ -11,6 +11,7 @@ import httptools
 
 from modelgrid.gateway import answers
 from modelgrid.gateway.answers import Answer
+from modelgrid.gateway.cors import Cors
 from modelgrid.gateway.endpoints import Act, Found
 from modelgrid.gateway.heads import Heads
 from modelgrid.gateway.options import PARSED_BYTES, SMALL_BYTES, GatewayOptions
@@ -28,6 +29,8 @@ class Service(Protocol):
     options: GatewayOptions
     loop: asyncio.AbstractEventLoop
     heads: Heads[Head]
+
+    cors: Cors | None  # where pages of other sites may call
 
     access: object  # the table in force; a head that was checked by another is checked again
     is_draining: bool
@@ -113,7 +116,7 @@ class Receiver:
         if upload is not None:  # its request is being answered, or will be: it won't be whole
             upload.lose(answer)
             return
-        head = self.head or Head("GET", "")
+        head = self.head or self._tell_browser(Head("GET", "", read=self._read))
         if isinstance(head.found, Found):
             answer = answers.in_shape(answer, head.found)
         request = Request(head, head.sent_id or self._service.request_id())
@@ -221,6 +224,7 @@ class Receiver:
             is_http10=is_http10,
             is_kept=parser.should_keep_alive() and (not is_http10 or _keeps(read.get(b"connection", b"").lower())),
         )
+        self._tell_browser(head)
         refusal = _why_not(head, parser.get_http_version(), self._target, authority)
         if refusal is not None:
             self._stop(refusal)
@@ -297,6 +301,14 @@ class Receiver:
         )
         request = Request(head, head.sent_id or self._service.request_id(), upload=self.upload)
         self._ready.append(Ready(request, None))
+
+    def _tell_browser(self, head: Head) -> Head:
+        """What its answer says of whether a page elsewhere may read it, errors included."""
+        cors = self._service.cors
+        if cors is not None and b"origin" in self._read:
+            head.web = cors.lines(self._read)
+            head.is_plain = False
+        return head
 
     def _takes_up(self, head: Head) -> bool:
         """The other protocol that the request offers will be spoken, if the engine agrees."""

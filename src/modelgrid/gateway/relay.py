@@ -24,7 +24,7 @@ from modelgrid.gateway.passes import Passes
 from modelgrid.gateway.paying import PICTURES, pay_rest, usage_of_answer, usage_of_stream
 from modelgrid.gateway.progress import offer_progress, without_encoding
 from modelgrid.gateway.reply import EngineTrouble, Reply
-from modelgrid.gateway.request import Request
+from modelgrid.gateway.request import Record, Request
 from modelgrid.gateway.routes import Destination, Lane
 from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.stay import Stay
@@ -526,6 +526,8 @@ class Relay:
         if not self._is_over:
             self._is_broken = True
             self._end(self._status)
+        if (record := self._request.record) is not None:
+            record.code = code
         self._reply.break_off(kind, code, why)
 
     def _end(self, status: int, usage: Usage | None = None) -> None:
@@ -537,7 +539,9 @@ class Relay:
         if self._upstream is not None:
             self._upstream.leave()
             self._upstream = None
+        replica = self._lost_by
         if self._standing is not None:
+            replica = self._standing.replica
             self._release()
         if usage is None and self._is_stream and self._usage is not None:
             usage = self._usage.usage  # of a stream that has no end: what came was paid for
@@ -565,6 +569,19 @@ class Relay:
             pay_rest(account, operation, self._usage, usage, self._body)
         if self._passes is not None:
             self._passes.settle(0 if usage is None else usage.input + usage.output, now)
+        if self._board.is_logged:
+            self._request.record = Record(
+                status,
+                operation,
+                self._lane.model,
+                duration_s=duration_s,
+                first_byte_s=self._first_byte_s,
+                input=0 if usage is None else usage.input,
+                output=0 if usage is None else usage.output,
+                cached=0 if usage is None else usage.cached,
+                replica=replica,
+                retries=max(0, self._attempts - 1),
+            )
 
     def _release(self) -> None:
         standing = self._standing

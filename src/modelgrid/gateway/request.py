@@ -18,9 +18,14 @@ HOP_BY_HOP: Final = frozenset(
     b" upgrade".split()
 )
 CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key"))
-# An engine has no business with who the caller's browser is, nor with the page that it shows.
+# What a proxy in front says of a caller, and whoever comes by none may say of itself.
+OF_PROXIES: Final = frozenset(
+    b"forwarded x-real-ip x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port".split()
+)
+# An engine has no business with who the caller's browser is, nor with the page that it shows. It would believe what is
+# said of a caller's address, since it comes from this machine.
 NOT_FORWARDED: Final = (
-    HOP_BY_HOP | CREDENTIALS | {b"host", b"content-length", b"expect", b"cookie", b"origin", b"referer"}
+    HOP_BY_HOP | CREDENTIALS | OF_PROXIES | {b"host", b"content-length", b"expect", b"cookie", b"origin", b"referer"}
 )
 
 _NONE: Final[Mapping[bytes, bytes]] = {}
@@ -45,6 +50,7 @@ class Head:
         "query",
         "read",
         "sent_id",
+        "web",
         "wishes",
     )
 
@@ -72,15 +78,60 @@ class Head:
         self.access: object = None  # the table whose keys said so
         self.caller: Caller | None = None  # who holds the key that was sent
         self.wishes: Wishes | None = None  # what it says of waiting
+        self.web = b""  # lines of every answer to it, for the browser that sent it
 
     def __repr__(self) -> str:
         return f"Head({self.method} {self.path})"
 
 
+class Record:
+    """What became of a request, for the log. None is made where nobody reads it."""
+
+    __slots__ = (
+        "cached",
+        "code",
+        "duration_s",
+        "first_byte_s",
+        "input",
+        "model",
+        "operation",
+        "output",
+        "replica",
+        "retries",
+        "status",
+    )
+
+    def __init__(
+        self,
+        status: int,
+        operation: str = "",
+        model: str = "",
+        *,
+        duration_s: float = 0.0,
+        first_byte_s: float = 0.0,
+        input: int = 0,
+        output: int = 0,
+        cached: int = 0,
+        replica: str = "",
+        retries: int = 0,
+    ) -> None:
+        self.status = status
+        self.operation = operation
+        self.model = model
+        self.duration_s = duration_s
+        self.first_byte_s = first_byte_s  # 0 for what is no stream
+        self.input = input
+        self.output = output
+        self.cached = cached
+        self.replica = replica  # that answered, or was lost last
+        self.retries = retries
+        self.code = ""  # an error's; also where the answer began well and was cut off
+
+
 class Request:
     """One request."""
 
-    __slots__ = ("body", "head", "id", "upload")
+    __slots__ = ("body", "head", "id", "record", "upload")
 
     def __init__(
         self,
@@ -93,6 +144,7 @@ class Request:
         self.id = id
         self.body = body
         self.upload = upload  # a body that is relayed while it comes
+        self.record: Record | None = None  # what became of it, once it has ended and where that is logged
 
     def __repr__(self) -> str:
         return f"Request({self.id!r} {self.head.method} {self.head.path})"

@@ -23,7 +23,12 @@ from modelgrid.spec.units import format_bytes
 
 _log = structlog.get_logger()
 
-_NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
+_NOT_RELAYED: Final = (  # what a browser does with an answer is the gateway's to say: it is the site, engines are none
+    HOP_BY_HOP
+    | {b"content-length", b"set-cookie", b"set-cookie2", b"strict-transport-security", b"clear-site-data", b"alt-svc"}
+    | {b"access-control-" + name for name in b"allow-origin allow-credentials allow-private-network".split()}
+    | {b"access-control-" + name for name in b"allow-methods allow-headers expose-headers max-age".split()}
+)
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset, and drop what is not sent
 _SMALL_BYTES: Final = 64 << 10  # a body up to this is joined with its head, to be one write
 

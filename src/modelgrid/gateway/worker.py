@@ -6,6 +6,7 @@ import asyncio
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -13,6 +14,7 @@ import structlog
 import uvloop
 
 from modelgrid.gateway import connection
+from modelgrid.gateway.certificate import Certificate, accepting
 from modelgrid.gateway.connection import ClientConnection
 from modelgrid.gateway.door import Door
 from modelgrid.gateway.gateway import Gateway
@@ -69,11 +71,14 @@ async def serve(
     A worker that can't speak with the controller any more, for a defect, would serve its last table for ever: it ends
     in the same way, and raises."""
     loop = asyncio.get_running_loop()
+    certificate = None if options.tls is None else Certificate(options.tls)
     gateway = Gateway(loop, options)
     gateway.board.read_table_file()
-    close_door = await _open_door(listener, gateway)
+    close_door = await _open_door(listener, gateway, None if certificate is None else certificate.context)
     failed = asyncio.Event()
     tasks = [loop.create_task(gateway.board.link.run()), loop.create_task(gateway.board.run())]
+    if certificate is not None:
+        tasks.append(loop.create_task(certificate.watch()))
     for task in tasks:
         task.add_done_callback(lambda _: failed.set())
     tasks.append(loop.create_task(_tell_ready(gateway, ready)))
@@ -102,13 +107,17 @@ async def serve(
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         gateway.board.close()
         gateway.departures.close()
+        if gateway.log is not None:
+            gateway.log.close()
     for end in ends:
         if isinstance(end, Exception):
             _log.error("worker failed", worker=options.worker, exc_info=end)
             raise end
 
 
-async def _open_door(listener: socket.socket, gateway: Gateway) -> Callable[[], Awaitable[None]]:
+async def _open_door(
+    listener: socket.socket, gateway: Gateway, tls: ssl.SSLContext | None
+) -> Callable[[], Awaitable[None]]:
     """Take connections; what is answered ends that. Alone, the loop does it best."""
 
     def protocol() -> asyncio.Protocol:
@@ -116,11 +125,11 @@ async def _open_door(listener: socket.socket, gateway: Gateway) -> Callable[[], 
 
     if gateway.options.workers > 1:
         ledger = gateway.board.ledger
-        door = Door(gateway.loop, listener, ledger, protocol, lambda: len(gateway.connections))
+        door = Door(gateway.loop, listener, ledger, protocol, lambda: len(gateway.connections), tls)
         gateway.left = door.tell
         door.open()
         return door.close
-    server = await gateway.loop.create_server(protocol, sock=listener, backlog=_BACKLOG)
+    server = await gateway.loop.create_server(protocol, sock=listener, backlog=_BACKLOG, **accepting(tls))
 
     async def close() -> None:
         server.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def set_up_logging(file: Path) -> None:
     )
 
 
+def open_file(file: Path) -> Callable[[str], None]:
+    """Writes texts to `file` as they are: private and rotated as the logs are, and like them this process's alone.
+    What it is asked for is one thread's."""
+    handler = _private_file(file)
+
+    def write(text: str) -> None:
+        handler.emit(logging.makeLogRecord({"msg": text}))
+
+    handler.terminator = ""
+    return write
+
+
 def _logger(*_names: object) -> logging.Logger:
     """One logger for all of modelgrid: a module run as ``__main__`` says as much as one that is imported."""
     return logging.getLogger(_NAME)
@@ -56,8 +69,7 @@ def _attach(handler: logging.Handler) -> None:
 
 
 def _file_handler(file: Path) -> logging.Handler:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = _PrivateFile(file, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES, encoding="utf-8", errors="replace")
+    handler = _private_file(file)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(["request_id"]), _foreign_event],
@@ -74,6 +86,11 @@ def _file_handler(file: Path) -> logging.Handler:
         )
     )
     return handler
+
+
+def _private_file(file: Path) -> _PrivateFile:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return _PrivateFile(file, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES, encoding="utf-8", errors="replace")
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):

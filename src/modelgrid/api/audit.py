@@ -72,8 +72,9 @@ class Audited:
                 await self._note(scope, status)
 
     async def _note(self, scope: Scope, status: int) -> None:
-        what = getattr(scope.get("route"), "name", UNTOLD)
-        if what == UNTOLD:
+        route = scope.get("route")
+        what = getattr(route, "name", UNTOLD)
+        if what == UNTOLD or scope["method"] not in getattr(route, "methods", ()):  # of the path's, none was asked
             return
         state, named = scope.get("state", {}), scope.get("path_params", {})
         target = state.get("target") or named.get("name") or named.get("id_or_name") or ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from modelgrid.api.fake import FakeControl, fake_daemon
 from modelgrid.client import ControlClient, ControlError, NotRunning
-from modelgrid.spec import LogLines, ModelName, ModelStatus, Quota, ReplicaStatus, Status, Wish
+from modelgrid.spec import LogLines, ModelName, ModelStatus, Quota, ReplicaStatus, Scope, Status, Wish
 from modelgrid.store import MemoryStore
 
 MODEL = ModelStatus(
@@ -163,3 +164,27 @@ def test_a_dead_socket_is_replaced_at_the_start(tmp_path: Path) -> None:
         dead.bind(str(path))
     with fake_daemon(FakeControl(STATUS), MemoryStore(), path), ControlClient(path) as client:
         assert client.status() == STATUS
+
+
+def test_keys_are_rotated_grouped_and_what_was_done_is_told(client: ControlClient, daemon: Daemon) -> None:
+    assert client.set_group("a/b", Quota(concurrency=2)).concurrency == 2
+    ends = time.time() + 100
+    made = client.create_key("..", operations=["chat"], scopes=[Scope.CALLER, Scope.METRICS], group="a/b", expires=ends)
+    (shown,) = client.keys()
+    assert (shown.operations, shown.scopes, shown.group, shown.expires) == (
+        ("chat",),
+        ("caller", "metrics"),
+        "a/b",
+        ends,
+    )
+    rotated = client.rotate_key("..", grace_s=5, expires=ends + 1)
+    assert (rotated.id, rotated.key == made.key) == (made.id, False)
+    assert client.keys()[0].expires == ends + 1
+    assert [group.keys for group in client.groups()] == [("..",)]
+    client.revoke_key("..")
+    client.remove_group("a/b")
+    assert client.groups() == []
+    whats = ["group.set", "key.create", "key.rotate", "key.revoke", "group.remove"]
+    assert [deed.what for deed in client.audit()] == whats
+    assert [deed.what for deed in client.audit(limit=1, since_s=60)] == ["group.remove"]
+    assert daemon.store.audit(1)[0].who == "owner"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,14 @@ def test_it_reaches_the_processes_of_the_daemon_as_it_is() -> None:
         cors=CorsConfig(("https://a.example",)), tls=TlsConfig("/a.pem", "/a.key"), trusted_proxies=("10.0.0.0/8",)
     )
     assert msgspec.convert(json.loads(json.dumps(asdict(gateway))), GatewayConfig) == gateway
+
+
+def test_the_how_to_is_written_as_it_is_read() -> None:
+    page = (Path(__file__).parents[3] / "docs/how-to/put-it-on-a-network.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    gateways = [load_text(block, path=Path("modelgrid.yaml"), environ={}).gateway for block in blocks]
+    assert [gateway.host for gateway in gateways[:3]] == ["0.0.0.0", "0.0.0.0", "10.0.0.5"]
+    assert gateways[1].tls == TlsConfig("/etc/modelgrid/fullchain.pem", "/etc/modelgrid/privkey.pem")
+    assert gateways[2].trusted_proxies == ("10.0.0.0/24",)
+    assert gateways[3].cors == CorsConfig(("https://app.example.com",), ("x-team",), max_age_s=3600.0)
+    assert gateways[4].log_requests == "errors"

@@ -34,9 +34,9 @@ class _Part(BaseModel):
 
 
 class _Open(BaseModel):
-    """What RunPod takes has more fields than are spoken of here: they are kept."""
+    """What RunPod takes has more fields than are spoken of here: they may be anything."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class _Model(_Part):

@@ -151,6 +151,11 @@ def test_a_configuration_that_is_written_as_json_is_one_still(load: Load) -> Non
     assert [spec.name for spec in config.models] == ["m"]
 
 
+def test_a_file_of_both_shapes_is_a_configuration_with_a_mistake(problems: Lines) -> None:
+    text = '{"models": {"m": {"engine": "vllm", "source": "a/b"}}, "mode": "pod"}'
+    assert problems(text) == ["modelgrid.yaml:1:56: mode: 'mode' is not a field here; did you mean 'models'?"]
+
+
 def test_a_yaml_file_that_misspells_models_is_not_taken_for_one(problems: Lines) -> None:
     assert problems("model: {name: a/b}") == [
         "modelgrid.yaml:1:1: model: 'model' is not a field here; did you mean 'models'?"

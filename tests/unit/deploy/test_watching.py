@@ -135,3 +135,11 @@ def test_without_promtool_the_check_fails_unless_it_was_optional(
     assert main([]) == 1
     assert main(["--if-any"]) == 0
     assert "the alert rules were not checked: there is no promtool" in capsys.readouterr().err
+
+
+def test_the_how_to_lists_each_alert_at_its_severity() -> None:
+    page = (DEPLOY.parent / "docs/how-to/watch-it.md").read_text("utf-8")
+    rows = re.findall(r"^\| (critical|warning|info) \| ([^|]*) \|", page, re.MULTILINE)
+    listed = {alert: severity for severity, alerts in rows for alert in re.findall(r"`(\w+)`", alerts)}
+    assert listed == {rule["alert"]: rule["labels"]["severity"] for rule in RULES}
+    assert all(f"| {panel['title']} |" in page for panel in DASHBOARD["panels"] if panel["type"] == "row")

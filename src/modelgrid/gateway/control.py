@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Final
 
 from modelgrid.gateway import answers
 from modelgrid.gateway.endpoints import Found
 from modelgrid.gateway.exchange import EngineHead, Loss
 from modelgrid.gateway.reply import Reply
-from modelgrid.gateway.request import Head
+from modelgrid.gateway.request import Head, Record, Request
 from modelgrid.gateway.upstream import Origin, Pool, Upstream
 from modelgrid.spec.messages import ANYONE, BY
 
@@ -48,6 +49,8 @@ class ControlRequest:
         self._body = body
         self._upstream: Upstream | None = None
         self._is_over = False
+        self._began_at = monotonic()
+        self.request: Request | None = None  # which a record is kept of, where requests are logged
 
     @property
     def is_begun(self) -> bool:
@@ -92,12 +95,14 @@ class ControlRequest:
 
     def on_whole(self, head: EngineHead, body: bytes) -> None:
         """See `Exchange`."""
+        self._note(head.status)
         self._upstream = None
         self._is_over = True
         self._reply.whole(head, body)
 
     def on_head(self, head: EngineHead, length: int | None) -> None:
         """See `Exchange`."""
+        self._note(head.status)
         self._reply.begin(head, length)
 
     def on_body(self, data: bytes, ended: bool) -> None:
@@ -132,6 +137,10 @@ class ControlRequest:
             self._reply.break_off(answers.SERVER, "controller_lost", f"the controller {loss.why}")
         else:
             self._reply.refuse(answers.controller_away())
+
+    def _note(self, status: int) -> None:
+        if self.request is not None:
+            self.request.record = Record(status, duration_s=monotonic() - self._began_at)
 
     def _connected(self, task: asyncio.Task[Upstream | Loss]) -> None:
         self._tasks.discard(task)

@@ -295,6 +295,8 @@ class Gateway:
             return None
         head = control_head(found, request.head, len(body))
         asked = ControlRequest(self.board.pool, self.board.dialing.tasks, reply, head, body)
+        if self.log is not None:
+            asked.request = request
         asked.start(self.board.pool.origin(str(socket), 0, is_tls=False))
         return asked
 

@@ -133,7 +133,7 @@ class RequestLog:
         """Names and values; what there is nothing of is left out."""
         record, head = one.record, one.head
         values = {
-            "id": _chosen(one.id.decode("latin-1")),
+            "id": _chosen(one.id.decode("latin-1")) if head.sent_id else one.id.decode(),
             "address": self._proxies.caller(one.peer, head.read),
             "key": one.key,
             "method": head.method,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,22 @@ def test_a_key_in_the_wrong_place_is_not_written(play: Play, file: Path) -> None
         assert "secret" not in written
 
     play(scene, log_requests="all", request_log=file)
+
+
+def test_what_the_controller_answers_has_its_status(play: Play, file: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    async def scene(world: World) -> None:
+        await world.controller.publish()
+        server = await asyncio.start_unix_server(answer, world.options.control_socket)
+        assert (await world.get("/metrics")).status == 503
+        (line,) = await lines(file, 1)
+        assert (line["status"], line["path"], line["level"]) == (503, "/metrics", "error")
+        server.close()
+
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are too long for a socket's address
+        control = Path(folder) / "api"
+        play(scene, log_requests="all", log_format="json", request_log=file, control_socket=control)

@@ -9,7 +9,7 @@ SEEDS ?= 300
 RUNS ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check rules optional-rules unit contract sim e2e fuzz compiled unit-compiled bench-gateway bench-planner bench-autoscale bench-laps bench-services lock clean
+.PHONY: help setup run test check rules optional-rules unit contract sim e2e accounting fuzz compiled unit-compiled bench-gateway bench-planner bench-autoscale bench-laps bench-services lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ e2e: setup ## the real daemon, real sockets, real engines
 
 fuzz: setup ## hostile bytes into the gateway: make fuzz RUNS=1000000 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m fuzz.callers --runs $(RUNS) --seed $(or $(SEED),1)
+
+accounting: setup ## every request accounted once, over 10,000 of them, while processes are killed: make accounting REQUESTS=100000
+	ACCOUNTED_REQUESTS=$(or $(REQUESTS),10000) $(BIN)/pytest tests/e2e/test_accounting.py
 
 ifdef CAN_COMPILE
 compiled: $(COMPILED)/.ready ## build/compiled: the wheel as it is released, its request path compiled (a minute)

@@ -15,7 +15,7 @@ from modelgrid.store import Store, UnknownKey, tell_usage, usage_as_csv
 
 MOST_S = 400 * 86_400.0
 
-Bys = Annotated[tuple[By, ...], Query()]
+Bys = Annotated[str, Query(description="one or more of key, model, operation, day, hour, with commas")]
 Seconds = Annotated[float, Query(ge=0, le=MOST_S)]
 
 
@@ -25,7 +25,7 @@ def usage_routes(store: Store) -> APIRouter:
 
     @routes.get("/usage", response_model=UsageReport)
     async def usage(
-        by: Bys = (By.KEY, By.MODEL),
+        by: Bys = "key,model",
         since_s: Seconds = 7 * 86_400.0,
         key: str | None = None,
         model: str | None = None,
@@ -33,8 +33,9 @@ def usage_routes(store: Store) -> APIRouter:
     ) -> UsageReport | Response:
         """What was used in the last `since_s` seconds, in hours of the clock that lie in them at least in part."""
         now = time.time()
+        lines = _lines(by)
         try:
-            report = await run_in_threadpool(tell_usage, store, now, now - since_s, by, key, model)
+            report = await run_in_threadpool(tell_usage, store, now, now - since_s, lines, key, model)
         except UnknownKey as error:
             raise Problem(404, str(error), code="unknown_key") from error
         if format == "csv":
@@ -42,3 +43,11 @@ def usage_routes(store: Store) -> APIRouter:
         return report
 
     return routes
+
+
+def _lines(by: str) -> tuple[By, ...]:
+    try:
+        return tuple(By(part) for part in by.split(","))
+    except ValueError as error:
+        why = f"{error} (write one or more of {', '.join(By)}, with commas between them)"
+        raise Problem(422, f"cannot tell the usage by {by!r}: {why}", code="invalid_request") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import structlog
 
+from modelgrid.controller.legacies import read_legacies
 from modelgrid.spec.usage import Tariff, Used
 from modelgrid.store import Store, StoreError, Told
 
@@ -21,8 +23,9 @@ _Place = tuple[str, str, str, str]  # the incarnation, and of its account the ke
 class Accounting:
     """Takes what is told in the controller's loop, and writes it in a thread."""
 
-    def __init__(self, store: Store, tariff: Callable[[], Tariff], clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, folder: Path, tariff: Callable[[], Tariff], clock: Callable[[], float]) -> None:
         self._store = store
+        self._folder = folder
         self._tariff = tariff
         self._clock = clock
         self._incarnations: dict[str, str] = {}  # of the workers that are connected
@@ -52,14 +55,15 @@ class Accounting:
         """Write, each second, until cancelled."""
         while True:
             await asyncio.sleep(EVERY_S)
-            await self._settle()
+            await self.settle()
 
     def close(self) -> None:
         """Write what is left."""
         news, self._news = self._news, {}
         self._write(news, None)
 
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
+        """Write what is new, in a thread; after an hour, forget what is old."""
         news, self._news = self._news, {}
         living = None
         if self._clock() - self._forgot >= FORGET_EVERY_S:
@@ -75,11 +79,15 @@ class Accounting:
 
     def _write(self, news: Mapping[_Place, Told], living: Iterable[str] | None) -> bool:
         try:
-            if news:
-                self._store.write_usage(news.values(), self._clock(), self._tariff())
+            legacies = list(read_legacies(self._folder))
+            left = (Told(legacy.incarnation, used) for _, legacy in legacies for used in legacy.used)
+            if news or legacies:
+                self._store.write_usage([*news.values(), *left], self._clock(), self._tariff())
+            for path, _ in legacies:
+                path.unlink(missing_ok=True)
             if living is not None:
                 self._store.forget_usage(self._clock(), living)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             if self._problem != str(error):
                 self._problem = str(error)
                 log.error("usage.waits", why=self._problem)

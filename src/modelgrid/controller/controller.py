@@ -124,7 +124,7 @@ class Controller:
         self._link = Link(self._heard, self._lost)
         self._traffic = Traffic(settings.config.gateway.workers, clock())
         self._totals = Totals()
-        self._accounting = Accounting(store, self._tariff, clock)
+        self._accounting = Accounting(store, paths.table.parent, self._tariff, clock)
         self._pulses = Pulses()
         self._measured = Measured(store.runs())
         self._sizes = Sizes(launches.models, self.wake, clock, lambda: launches.machine, self._measured)

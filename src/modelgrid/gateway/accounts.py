@@ -80,6 +80,10 @@ class Account:
     def settle(self) -> Used:
         """All that it has counted; it was told."""
         self._is_changed = False
+        return self.used()
+
+    def used(self) -> Used:
+        """All that it has counted."""
         counts = Counts(
             self._requests,
             self._errors,
@@ -124,6 +128,10 @@ class Accounts:
         changed = list(islice(self._changed, limit))
         del self._changed[:limit]
         return tuple([account.settle() for account in changed])
+
+    def all(self) -> tuple[Used, ...]:
+        """All of it, whether it was told or not."""
+        return tuple([account.used() for account in self._accounts.values()])
 
     def resend(self) -> None:
         """Who is told now may not know: the next times have everything."""

@@ -37,7 +37,7 @@ class Link:
     ) -> None:
         self._socket = socket
         self._worker = worker
-        self._incarnation = secrets.token_hex(8)
+        self.incarnation = secrets.token_hex(8)  # of this process
         self._on_table = on_table
         self._on_open = on_open
         self._connection: _Connection | None = None
@@ -84,7 +84,7 @@ class Link:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_unix_connection(lambda: _Connection(self._on_table), str(self._socket))
         try:
-            connection.write(Hello(worker=self._worker, pid=os.getpid(), incarnation=self._incarnation))
+            connection.write(Hello(worker=self._worker, pid=os.getpid(), incarnation=self.incarnation))
             self._connection = connection
             _log.info("link up", worker=self._worker)
             self._on_open()

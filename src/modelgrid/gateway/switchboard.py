@@ -16,6 +16,7 @@ from modelgrid.gateway.choose import pick
 from modelgrid.gateway.dialing import Dialing
 from modelgrid.gateway.exchange import Loss
 from modelgrid.gateway.ledger import open_ledger
+from modelgrid.gateway.legacy import write_legacy
 from modelgrid.gateway.link import Link, read_table
 from modelgrid.gateway.meters import Meters
 from modelgrid.gateway.options import LOAD_DELAY_S, GatewayOptions
@@ -25,6 +26,7 @@ from modelgrid.gateway.standing import Standing
 from modelgrid.gateway.upstream import Pool
 from modelgrid.gateway.waiting import Place, Waiter, Waiting
 from modelgrid.spec import Outcome, RoutingTable
+from modelgrid.spec.usage import Legacy
 
 _log = structlog.get_logger()
 
@@ -119,15 +121,21 @@ class Switchboard:
         while True:
             await asyncio.sleep(1.0)
             self._tell_all()
+            if not self.link.is_open and not self.meters.accounts.is_told:
+                self._leave_legacy()
 
     async def say_last(self, limit_s: float) -> None:
         """Tell what was counted since it was last told: this worker ends. Waits for `limit_s` at most."""
+        self._leave_legacy()  # who is told may be killed before it has written that down
         if self.routes is None or not self.link.is_open:
             return
         self._tell_load(with_meters=True)
         while not self.meters.is_told and self.link.is_open:
             self._tell_load(with_meters=True)
         await self.link.flush(limit_s)
+
+    def _leave_legacy(self) -> None:
+        write_legacy(self.options.table_file.parent, Legacy(self.link.incarnation, self.meters.accounts.all()))
 
     def close(self) -> None:
         """Let go of what is kept."""

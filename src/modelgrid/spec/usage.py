@@ -47,6 +47,7 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
 
 
 COLUMNS: Final = Counts.__struct_fields__
+LEGACY: Final = "usage-{}.json"  # the name of the file in which a worker leaves a `Legacy`
 
 
 class Used(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +57,13 @@ class Used(msgspec.Struct, frozen=True, array_like=True):
     model: str  # that answered: behind a virtual one, the real one. Empty: the request never became a model's
     operation: str
     counts: Counts
+
+
+class Legacy(msgspec.Struct, frozen=True):
+    """All that a worker has counted since it began, in a file: it ends, or nobody is there to be told."""
+
+    incarnation: str
+    used: tuple[Used, ...]
 
 
 @dataclass(frozen=True, slots=True)

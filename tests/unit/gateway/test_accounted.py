@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from modelgrid.spec import AccessKey, Choice, Load, Virtual
-from modelgrid.spec.usage import Counts
+from modelgrid.spec.usage import Counts, Legacy
 from unit.gateway.world import Asked, Play, World, route, until
 
 CHAT = "/v1/chat/completions"
@@ -172,5 +174,34 @@ def test_a_new_controller_is_told_what_was_used_while_none_was_there(play: Play)
         await world.controller.listen()
         await until_told(world, {("", "m", "chat"): Counts(requests=2, input=60, output=24, cached=16)})
         assert len({hello.incarnation for hello in world.controller.hellos}) == 1
+
+    play(scene)
+
+
+def test_a_worker_that_ends_leaves_all_of_it_for_a_controller_that_is_away(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(usage)
+        await world.controller.publish(route(engine.target("m-1")))
+        await world.post(CHAT, BODY)
+        await until(lambda: told(world))
+        await world.controller.leave()
+        await world.post(CHAT, BODY)
+        world.told.set()
+        await world.worker
+        (path,) = world.options.table_file.parent.glob("usage-*.json")
+        assert path.stat().st_mode & 0o077 == 0
+        (left,) = msgspec.json.decode(path.read_bytes(), type=Legacy).used
+        assert (left.counts.requests, left.counts.input) == (2, 60)
+
+    play(scene)
+
+
+def test_while_the_controller_is_away_what_was_used_is_kept_in_a_file(play: Play) -> None:
+    async def scene(world: World) -> None:
+        engine = await world.engine(usage)
+        await world.controller.publish(route(engine.target("m-1")))
+        await world.controller.leave()
+        await world.post(CHAT, BODY)
+        await until(lambda: list(world.options.table_file.parent.glob("usage-*.json")))
 
     play(scene)

@@ -197,7 +197,7 @@ def test_a_group_counts_what_is_in_flight_of_all_its_keys_and_what_it_refuses_co
         waiting = [0]
         engine = await world.engine(answer)
         group = KeyGroup(name="team", slot=9, quota=Quota(concurrency=1))
-        own = Quota(concurrency=1)
+        own = Quota(requests_per_minute=1, concurrency=1)
         keys = tuple(key(name, slot=slot, group="team", quota=own) for slot, name in enumerate(("ann", "bob"), 1))
         await world.controller.publish(route(engine.target("m-1")), keys=keys, groups=(group,))
         first = await world.call()

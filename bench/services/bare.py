@@ -56,7 +56,9 @@ def images(source: str) -> Call:
 
     def draw(texts: Sequence[str]) -> object:
         dice = [torch.Generator("cpu").manual_seed(number) for number in range(len(texts))]
-        drawn = pipeline(list(texts), width=64, height=64, num_inference_steps=4, generator=dice).images
+        # As FLUX.1-schnell is to be called, and as the service calls it: half of the tokens that FLUX.1-dev reads.
+        asked = {"num_inference_steps": 4, "guidance_scale": 0.0, "max_sequence_length": 256}
+        drawn = pipeline(list(texts), width=64, height=64, generator=dice, **asked).images
         return [picture.save(io.BytesIO(), "PNG") for picture in drawn]
 
     return draw

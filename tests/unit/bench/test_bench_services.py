@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from bench.services import callers
-from bench.services.page import table
+from bench.services.page import PAGE, page, table
 from bench.services.run import Measured
 from bench.services.subjects import SUBJECTS, sentence
 
@@ -41,6 +41,10 @@ def server() -> Iterator[tuple[int, list[Any]]]:
     yield made.server_address[1], asked
     made.shutdown()
     made.server_close()
+
+
+def test_the_page_is_what_was_kept() -> None:
+    assert PAGE.read_text() == page(), "run: python -m bench.services.page"
 
 
 def test_callers_ask_for_different_things_and_every_answer_counts(server: tuple[int, list[Any]]) -> None:

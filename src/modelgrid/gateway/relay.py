@@ -68,7 +68,6 @@ class Relay:
     _status = 0  # that the engine answered with
     _first_byte_s = 0.0
     _tally: Tally | None = None  # of the model that it was last a request for
-    _usage: UsageOfAnswer | UsageOfStream | None = None
     _is_stream = False
     _is_broken = False  # the answer has begun, and ended before its end
     _needs_end = False  # only its last event tells whether the stream is whole
@@ -94,6 +93,7 @@ class Relay:
         self._lines = lines
         self._caller = caller
         self._began_at = monotonic()
+        self._usage: UsageOfAnswer | UsageOfStream | None = None  # here, since compiled a default of the class is lost
 
     @property
     def is_begun(self) -> bool:

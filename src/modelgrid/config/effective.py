@@ -187,7 +187,7 @@ def _masked(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, list):
         return [_masked(item, secrets) for item in value]
     if isinstance(value, _Json):
-        return _Json(masked(value.text, secrets).replace("${", "$${"))
+        return _Json(json.dumps(_masked(json.loads(value.text), secrets), ensure_ascii=False))
     if isinstance(value, str):
         return masked(value, secrets).replace("${", "$${")
     return value

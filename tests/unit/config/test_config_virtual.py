@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelgrid.config import Config, load_text, show
@@ -314,6 +314,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@example({"${": "${NAME}"})
 def test_whatever_a_parameter_is_set_to_is_shown_so_that_it_loads_to_the_same(value: object) -> None:
     config = load_text(model("parameters: {set: {x: 1}}"), path=None, environ={})
     spec = replace(config.models[0], parameters=Parameters(set={"x": json.dumps(value, ensure_ascii=False)}))

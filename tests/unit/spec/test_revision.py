@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from modelgrid.spec import Environment, Limits, ModelName, ModelSpec, Parameters, Routing, Scaling
+from modelgrid.spec.usage import Price
 
 SPEC = ModelSpec(name=ModelName("m"), engine="vllm")
 
@@ -39,6 +40,7 @@ RUNNING_REPLICAS_STAY: dict[str, Any] = {
     "aliases": ("a",),
     "memory_bytes": 5,
     "main_bytes": 5,
+    "price": Price(input=1.0),
     "priority": 1,
     "scaling": Scaling(min=1),
     "limits": Limits(queue=1),

@@ -117,7 +117,7 @@ def test_a_page_elsewhere_asks_first_and_then_reads_the_answer(daemon: SecureDae
 
 def test_the_command_line_says_https(daemon: SecureDaemon) -> None:
     assert daemon.status().address == f"https://127.0.0.1:{daemon.port}"
-    assert f"https://127.0.0.1:{daemon.port}/v1" in until("it is announced", lambda: daemon.output)
+    until("it is announced", lambda: f"https://127.0.0.1:{daemon.port}/v1" in daemon.output)
 
 
 def test_each_request_has_a_line_and_no_line_has_a_prompt(daemon: SecureDaemon) -> None:

@@ -124,8 +124,8 @@ async def _rise_and_fall(daemon: Daemon, callers: Callers) -> int:
 
 
 async def _until(what: str, probe: Callable[[], bool]) -> None:
-    """`until`, while callers go on."""
-    await asyncio.to_thread(until, what, probe, 60.0)
+    """`until`, while callers go on. A peak is held for a minute at least."""
+    await asyncio.to_thread(until, what, probe, 200.0)
 
 
 def _ready(daemon: Daemon) -> list[str]:
